@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``depth-two-stage models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from . import write_json
+
+
+def command(
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", help="Write the table as JSON."),
+    ] = None,
+) -> None:
+    """List the networks with paper, inputs, parameters and cost, and the shipped weights."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from depth_two_stage import networks
+    from depth_two_stage.networks.checkpoint import SHIPPED
+
+    shipped: dict[str, list[str]] = {}
+    for name in sorted({networks.checkpoint.part_stem(p) for p in SHIPPED.glob("*.safetensors")}):
+        facts = networks.checkpoint.read_header(networks.resolve(name))[0]
+        shipped.setdefault(facts["recipe"]["model"], []).append(name)
+    table = Table("name", "paper", "input", "parameters", "GFLOP", "shipped weights")
+    rows = []
+    for name, spec in networks.MODELS.items():
+        with torch.device("meta"):
+            model = networks.build(spec).eval()
+            x = torch.empty(1, model.settings.channels, *model.settings.input_size)
+            with FlopCounterMode(display=False) as counter:
+                model(x)
+        row = {
+            "name": name,
+            "paper": spec["paper"],
+            "input": list(x.shape[1:]),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "gflop": counter.get_total_flops() / 1e9,
+            "weights": shipped.get(name, []),
+        }
+        rows.append(row)
+        table.add_row(
+            name,
+            row["paper"],
+            " x ".join(map(str, row["input"])),
+            f"{row['parameters']:,}",
+            f"{row['gflop']:.1f}",
+            ", ".join(row["weights"]) or "-",
+        )
+    Console().print(table)
+    write_json(json_file, rows)

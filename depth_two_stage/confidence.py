@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Confidence: the probability that a pixel's depth is within 5 % of the truth.
+
+A logistic function of what can be seen without the truth, at the network's resolution:
+
+    p = 1 / (1 + exp(-(b + sum_i w_i f_i)))
+
+    distance   ln(1 + pixels of the network's input to the nearest point), at most ln(1 + 64)
+    distance2  its square
+    stages     ln(1 + 20 |refined - coarse| / refined)
+    edge       ln(1 + 20 range of ln refined in a window of 5x5), where surfaces end
+    wide       the same in a window of 21x21
+    depth      ln refined, in metres of the canonical camera
+    depth2     its square
+
+Without points there is no distance, and its own set of weights. The weights are fitted (logistic
+regression, Newton) by `fit` to half of a validation set and kept beside the checkpoint; a
+checkpoint without them gets `DEFAULT`, said by `calibrated`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from depth_two_stage.files import read_json
+
+__all__ = ["FEATURES", "TOLERANCE", "Confidence", "features", "fit"]
+
+TOLERANCE = 0.05  # relative error that "right" means
+FARTHEST = 64.0  # pixels of the network's input
+FEATURES = ("bias", "distance", "distance2", "stages", "edge", "wide", "depth", "depth2")
+
+#: used for a checkpoint that has not been calibrated
+DEFAULT = {
+    "points": [1.5, -0.4, 0.0, -0.8, -0.8, -0.3, -0.3, 0.0],
+    "no_points": [0.0, 0.0, 0.0, -0.8, -0.5, -0.3, -0.3, 0.0],
+}
+
+
+def features(refined: np.ndarray, coarse: np.ndarray, points: np.ndarray | None) -> np.ndarray:
+    """Return the features (F, h, w) of FEATURES.
+
+    `refined` and `coarse` (h, w) are canonical metres before anchoring; `points` is a mask of any
+    resolution over the same view, True at points, or None without points.
+    """
+    depth = np.maximum(refined, 1e-3)
+    log = np.log(depth)
+    size = refined.shape[::-1]
+    if points is None or not points.any():
+        distance = np.zeros_like(depth)
+    else:
+        distance = cv2.distanceTransform((~points).astype(np.uint8), cv2.DIST_L2, 5)
+        distance = cv2.resize(distance, size, interpolation=cv2.INTER_LINEAR)
+        distance = np.log1p(np.minimum(distance, FARTHEST))
+    stages = np.log1p(20 * np.abs(refined - coarse) / depth)
+    edges = []
+    for window in (5, 21):
+        kernel = np.ones((window, window), np.uint8)
+        edges.append(np.log1p(20 * (cv2.dilate(log, kernel) - cv2.erode(log, kernel))))
+    return np.stack(
+        [np.ones_like(depth), distance, distance**2, stages, *edges, log, log**2]
+    ).astype(np.float32)
+
+
+def calibration_path(checkpoint) -> Path:
+    """Return where the weights fitted to a checkpoint are kept."""
+    return checkpoint.path.with_name(f"{checkpoint.name}.confidence.json")
+
+
+class Confidence:
+    """The formula with its weights, {"points": (F,), "no_points": (F,)}; None takes DEFAULT."""
+
+    def __init__(self, weights: dict | None = None) -> None:
+        self.calibrated = weights is not None
+        weights = DEFAULT if weights is None else weights
+        self.weights = {}
+        for name in DEFAULT:
+            w = np.asarray(weights.get(name, ()), np.float32)
+            if w.shape != (len(FEATURES),) or not np.isfinite(w).all():
+                expected = f"{len(FEATURES)} finite numbers ({', '.join(FEATURES)})"
+                raise ValueError(f"confidence {name}: expected {expected}, got {list(w)}")
+            self.weights[name] = w
+
+    @classmethod
+    def of(cls, checkpoint) -> Confidence:
+        """Return the formula fitted to a checkpoint, from the JSON file beside it."""
+        path = calibration_path(checkpoint)
+        if not path.exists():
+            return cls()
+        content = read_json(path)
+        if content.get("checksum") != checkpoint.checksum:
+            warnings.warn(
+                f"{path}: expected a calibration of weights {checkpoint.checksum}, got one of "
+                f"{content.get('checksum')}; using the uncalibrated formula",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return cls()
+        return cls(content.get("weights", {}))
+
+    def __call__(
+        self, refined: np.ndarray, coarse: np.ndarray, points: np.ndarray | None
+    ) -> np.ndarray:
+        """Return the probability (h, w) float32; arguments as for `features`."""
+        name = "no_points" if points is None or not points.any() else "points"
+        logit = np.tensordot(self.weights[name], features(refined, coarse, points), 1)
+        return 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
+
+
+def fit(x: np.ndarray, right: np.ndarray, ridge: float = 1e-3, steps: int = 30) -> np.ndarray:
+    """Fit logistic weights (F,) to features x (N, F) and right (N,) bool, by Newton's method.
+
+    `ridge` keeps features that never vary (distance without points) at zero.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(right, np.float64)
+    w = np.zeros(x.shape[1])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
+        gradient = x.T @ (p - y) / len(y) + ridge * w
+        hessian = (x.T * (p * (1 - p))) @ x / len(y) + ridge * np.eye(len(w))
+        step = np.linalg.solve(hessian, gradient)
+        w = w - step
+        if np.abs(step).max() < 1e-6:
+            break
+    return w

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured and learned from: one `Sample` a frame, whatever the recording's layout.
+
+Each data set has one file, imported only when asked for, with one function
+``open_sequence(root: Path, split: str | None) -> Dataset``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from depth_two_stage.camera import Camera, Lens
+from depth_two_stage.files import FileError
+
+#: name → (module, what the root looks like)
+DATASETS = {
+    "nyu": ("nyu", "NYU Depth v2: nyu_depth_v2_labeled.mat + splits.mat, or train/ and val/"),
+    "tum": ("tum", "TUM RGB-D sequence: rgb/, depth/, rgb.txt, depth.txt, groundtruth.txt"),
+    "sevenscenes": ("sevenscenes", "7-Scenes scene: seq-01/frame-000000.color.png, …"),
+    "folder": ("folder", "rgb/, depth/, camera.json, optional pose/, associations.txt, sparse/"),
+    "bag": ("bags", "rosbag2 (sqlite3 or MCAP) with colour, camera_info, depth or a cloud"),
+    "rendered": ("rendered", "procedural rooms; needs no files"),
+    "kitti": ("kitti", "KITTI raw drive: image_02/, velodyne_points/, calib.json"),
+    "lidar16": ("lidar16", "camera + 16-beam LiDAR stills: image_orig/, pointcloud/, config.json"),
+}
+
+
+class DatasetError(ValueError):
+    """A recording that is not there or not as its layout says: "name: expected …, got …"."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One rectified frame.
+
+    ``rgb`` uint8 (H, W, 3); ``depth`` float32 (H, W) m along the optical axis, 0 = none, or None
+    without truth; ``camera`` of both; ``stamp`` integer nanoseconds; ``points`` float32 (N, 3) m
+    in the LiDAR's frame with ``T_camera_lidar`` (4, 4); ``T_world_camera`` float64 (4, 4), optical
+    frame to world, or None; ``sparse`` float32 (H, W) m, 0 = none, measured with the frame.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray | None
+    camera: Camera
+    stamp: int
+    name: str
+    points: np.ndarray | None = None
+    T_camera_lidar: np.ndarray | None = None
+    T_world_camera: np.ndarray | None = None
+    sparse: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        size = self.camera.size
+        if self.rgb.dtype != np.uint8 or self.rgb.shape != (*size, 3):
+            raise DatasetError(
+                f"{self.name}: expected colour uint8 {(*size, 3)}, "
+                f"got {self.rgb.dtype} {self.rgb.shape}"
+            )
+        for name in ("depth", "sparse"):
+            image = getattr(self, name)
+            if image is not None and (image.dtype != np.float32 or image.shape != size):
+                raise DatasetError(
+                    f"{self.name}: expected {name} float32 {size}, got {image.dtype} {image.shape}"
+                )
+
+
+class Dataset(Sequence):
+    """A sequence of samples, decoded when asked for; slicing gives a shorter sequence.
+
+    ``name`` and ``split`` say what was opened, ``camera`` is the rectified camera of the samples
+    (None where it differs from frame to frame), ``lens`` the raw one where samples were rectified.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str | None,
+        names: Sequence[str],
+        camera: Camera | None,
+        lens: Lens | None = None,
+    ) -> None:
+        self.name = name
+        self.split = split
+        self.names = list(names)
+        self.camera = camera
+        self.lens = lens
+        self._order = np.arange(len(self.names))
+
+    def decode(self, index: int) -> Sample:
+        """The sample at a position of ``names``, read from disk."""
+        raise NotImplementedError
+
+    @property
+    def list_hash(self) -> str:
+        """SHA-256 (hex) of the ordered frame names: which frames, in which order."""
+        names = "\n".join(self.names[i] for i in self._order)
+        return hashlib.sha256(names.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            part = copy.copy(self)
+            part._order = self._order[index]
+            return part
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name}: expected an index below {len(self)}, got {index}")
+        try:
+            return self.decode(int(self._order[index]))
+        except FileError as error:
+            raise DatasetError(str(error)) from error
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, split={self.split!r}, {len(self)} frames)"
+
+
+def open_dataset(name: str, root: str | Path, split: str | None = None) -> Dataset:
+    """Open a data set by its name in `DATASETS`; nothing is decoded yet.
+
+    Raises `DatasetError` for an unknown name or split and for files that are not there.
+    """
+    if name not in DATASETS:
+        raise DatasetError(f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}")
+    root = Path(root).expanduser()
+    if name != "rendered" and not root.exists():
+        raise DatasetError(f"root: expected an existing {name} recording, got {root}")
+    module = import_module(f"{__name__}.{DATASETS[name][0]}")
+    try:
+        sequence = module.open_sequence(root, split)
+    except FileError as error:
+        raise DatasetError(str(error)) from error
+    if not len(sequence):
+        raise DatasetError(f"root: expected at least one {name} frame, got none in {root}")
+    return sequence
+
+
+def clean_depth(depth: np.ndarray) -> np.ndarray:
+    """Depth (H, W) m as float32 in which everything invalid (NaN, infinite, negative) is 0."""
+    depth = np.asarray(depth, np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))

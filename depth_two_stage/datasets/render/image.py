@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scene → colour and exact depth as a camera sees it, and what a LiDAR's beams meet."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from depth_two_stage.camera import Camera
+
+from . import textures
+from .primitives import Planes, cast, nonzero
+from .scenes import Scene
+
+
+def render(scene: Scene, camera: Camera, T_world_camera: np.ndarray) -> tuple[np.ndarray, ...]:
+    """RGB uint8 (H, W, 3) and depth float32 (H, W) m along the optical axis."""
+    directions = _directions(camera, T_world_camera)
+    origin = T_world_camera[:3, 3]
+    depth = np.full(camera.size, np.inf, np.float32)
+    number = np.zeros(camera.size, np.int32)
+    face = np.zeros(camera.size, np.int8)
+    windows = _windows(scene, camera, T_world_camera)
+    for i, (primitive, window) in enumerate(zip(scene.primitives, windows, strict=True)):
+        if window is None:
+            continue
+        t, axis = primitive.hit(origin, tuple(d[window] for d in directions))
+        closer = t < depth[window]
+        np.copyto(depth[window], t, where=closer)
+        np.copyto(number[window], i, where=closer)
+        np.copyto(face[window], axis.astype(np.int8), where=closer)
+    rgb = _shade(scene, camera, origin, directions, depth, number, face)
+    return rgb, depth
+
+
+def scan(
+    scene: Scene,
+    T_world_lidar: np.ndarray,
+    elevations: np.ndarray,
+    azimuths: np.ndarray,
+    rng: np.random.Generator,
+    noise: float,
+    dropout: float,
+) -> np.ndarray:
+    """Points float32 (N, 3) m, LiDAR frame, of beams at all elevations × azimuths (rad).
+
+    ``noise`` is the standard deviation of the range (m), ``dropout`` the share of lost returns.
+    """
+    elevation, azimuth = (a.reshape(-1) for a in np.meshgrid(elevations, azimuths, indexing="ij"))
+    beams = np.stack(
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+    )
+    world = (T_world_lidar[:3, :3] @ beams).astype(np.float32)
+    t, _ = cast(scene.primitives, T_world_lidar[:3, 3], tuple(world))
+    distance = t + noise * rng.standard_normal(len(t), np.float32)
+    kept = np.isfinite(t) & (distance > 0.1) & (rng.random(len(t)) >= dropout)
+    return (beams[:, kept] * distance[kept]).T.astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _rays(camera: Camera) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(camera.rays(), 2, 0)).reshape(3, -1)
+
+
+def _directions(camera: Camera, T_world_camera: np.ndarray) -> Planes:
+    world = T_world_camera[:3, :3].astype(np.float32) @ _rays(camera)
+    return nonzero(tuple(world.reshape(3, *camera.size)))
+
+
+def _windows(scene: Scene, camera: Camera, T_world_camera: np.ndarray) -> list[tuple | None]:
+    """For each primitive the rows and columns in which it may be seen; None where it cannot be."""
+    corners = (scene.corners - T_world_camera[:3, 3]) @ T_world_camera[:3, :3]
+    x, y, z = np.moveaxis(corners, 2, 0)
+    # What reaches behind the camera is not outlined by its corners. It is out of view only when
+    # all of it lies beyond one side of the frustum.
+    behind = z < 0.01
+    left, right = -(camera.cx + 1) / camera.fx, (camera.width - camera.cx) / camera.fx
+    up, down = -(camera.cy + 1) / camera.fy, (camera.height - camera.cy) / camera.fy
+    beyond = np.stack([x < left * z, x > right * z, y < up * z, y > down * z, behind])
+    hidden = beyond.all(axis=2).any(axis=0)
+    whole = behind.any(axis=1)
+    uv, _ = camera.pixels(np.where(behind[..., None], 1.0, corners).reshape(-1, 3))
+    uv = uv.reshape(len(corners), 8, 2)
+    low = np.maximum(np.floor(uv.min(axis=1)), 0).astype(int)
+    high = np.minimum(np.ceil(uv.max(axis=1)) + 1, (camera.width, camera.height)).astype(int)
+    low[whole], high[whole] = 0, (camera.width, camera.height)
+    return [
+        None if gone or (b <= a).any() else (slice(a[1], b[1]), slice(a[0], b[0]))
+        for gone, a, b in zip(hidden, low, high, strict=True)
+    ]
+
+
+def _shade(scene, camera, origin, directions, depth, number, face) -> np.ndarray:
+    hit = [np.float32(o) + depth * d for o, d in zip(origin, directions, strict=True)]
+    attributes = np.moveaxis(scene.attributes[number], 2, 0)
+    cx, cy, cz, cos, sin, radius, texture, scale, red, green, blue, glowing = attributes
+    # 1. The point and the ray in the primitive's own axes; which face, and its texture coordinates.
+    x, y, z = hit[0] - cx, hit[1] - cy, hit[2] - cz
+    x, y = cos * x + sin * y, cos * y - sin * x
+    dx = cos * directions[0] + sin * directions[1]
+    dy = cos * directions[1] - sin * directions[0]
+    round_side = (radius > 0) & (face == 0)
+    u = np.where(face == 0, y, x)
+    u = np.where(round_side, np.arctan2(y, x) * radius, u)
+    v = np.where(face == 2, y, -z)
+    texels = depth * scale / np.float32(camera.fx)
+    colour = textures.sample(texture.astype(np.int32), u * scale, v * scale, texels)
+    # 2. The normal, towards the camera.
+    inverse = 1 / np.maximum(radius, np.float32(1e-6))
+    nx = np.where(round_side, x * inverse, np.where(face == 0, -np.sign(dx), 0))
+    ny = np.where(round_side, y * inverse, np.where(face == 1, -np.sign(dy), 0))
+    nx, ny = cos * nx - sin * ny, sin * nx + cos * ny
+    nz = np.where(face == 2, -np.sign(directions[2]), 0)
+    # 3. Lambert's law for the lamp of the room in which the point lies.
+    room = (hit[0] > scene.split[0]).astype(np.intp), (hit[1] > scene.split[1]).astype(np.intp)
+    lx, ly, lz = np.moveaxis(scene.lamps.astype(np.float32)[room], 2, 0)
+    lx, ly, lz = lx - hit[0], ly - hit[1], lz - hit[2]
+    square = lx * lx + ly * ly + lz * lz
+    cosine = np.maximum(nx * lx + ny * ly + nz * lz, 0) / np.sqrt(square + np.float32(1e-6))
+    light = np.float32(scene.ambient) + cosine * np.float32(1.1) / (1 + square * np.float32(0.08))
+    light = np.where(glowing > 0, 1, light)
+    tinted = colour * (light[..., None] * np.stack([red, green, blue], axis=2))
+    tinted = np.where((glowing > 0)[..., None], 250, tinted)
+    return np.clip(tinted + 0.5, 0, 255).astype(np.uint8)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DepthEstimator: an image, maybe some measured points, and a camera in; metric depth out.
+
+The only door to a network. It reproduces the geometry of training for any camera and undoes it:
+
+1. the whole image is resized to fit the network's input, the rest padded (`framing`);
+2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
+   thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
+3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
+4. what is left is anchored to the points (`anchoring`);
+5. each pixel gets a probability of being right (`confidence`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from depth_two_stage import anchoring, networks, runtimes
+from depth_two_stage.camera import Camera
+from depth_two_stage.confidence import Confidence
+from depth_two_stage.framing import Framing
+from depth_two_stage.networks.inputs import assemble
+
+__all__ = ["DepthEstimator", "Estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `DepthEstimator` answers; images are (H, W) float32 of the input's size.
+
+    `depth` and `coarse` (stage one, anchored alike) in metres along the optical axis, 0 = none;
+    `confidence` 0…1, the probability that depth is within 5 % of the truth, 0 where there is no
+    depth; `scale_residual` the median |depth - point| / point at the points that is left (0
+    without points); `timings_ms` milliseconds of each step and in `total`.
+    """
+
+    depth: np.ndarray
+    coarse: np.ndarray
+    confidence: np.ndarray
+    scale_residual: float
+    timings_ms: dict[str, float]
+
+
+class DepthEstimator:
+    """Arrays in, arrays out: `estimator(rgb, sparse, camera) -> Estimate`.
+
+    `weights` is the name of shipped weights or a file. `device`, `precision` and `engine` are as in
+    `runtimes` and resolved once; what was asked for by name and is missing is an error. `anchor`
+    (none, scale, residual) may be changed between calls. Attributes `engine`, `device`,
+    `precision`, `model_name` and `checksum` say what is in use.
+    """
+
+    def __init__(
+        self,
+        weights: str = "default",
+        device: str = "auto",
+        precision: str = "auto",
+        engine: str = "auto",
+        threads: int = 0,
+        anchor: str = "residual",
+    ) -> None:
+        runtimes.pick(engine, device, precision)  # before the weights are read: cheap to refuse
+        self.anchor = anchor
+        model, checkpoint = networks.load(weights)
+        self.settings = model.settings
+        self.model_name, self.checksum = checkpoint.name, checkpoint.checksum
+        self.confidence = Confidence.of(checkpoint)
+        self.runtime = runtimes.start(model, self._example(), engine, device, precision, threads)
+
+    @property
+    def anchor(self) -> str:
+        """How depth is tied to the points: none, scale or residual."""
+        return self._anchor
+
+    @anchor.setter
+    def anchor(self, method: str) -> None:
+        if method not in anchoring.METHODS:
+            expected = ", ".join(anchoring.METHODS)
+            raise ValueError(f"anchor: expected one of {expected}, got {method!r}")
+        self._anchor = method
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine in use."""
+        return self.runtime.name
+
+    @property
+    def device(self) -> str:
+        """Device in use: cpu or cuda."""
+        return self.runtime.device
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic in use: fp32, fp16 or bf16."""
+        return self.runtime.precision
+
+    def __call__(self, rgb: np.ndarray, sparse: np.ndarray | None, camera: Camera) -> Estimate:
+        """Estimate depth of rgb uint8 (H, W, 3), rectified, seen by `camera`.
+
+        `sparse` float32 (H, W) metres along the optical axis, 0 = none; None or all 0 without
+        points.
+        """
+        check(rgb, sparse, camera)
+        clock = Clock()
+        # Into the network's geometry.
+        framing = Framing.fit(camera.size, self.settings.input_size)
+        r = framing.camera(camera).focal / self.settings.focal
+        points = None
+        if sparse is not None and sparse.any():
+            points = framing.sparse(sparse) / np.float32(r)
+        x = self._input(framing.image(rgb), points)
+        clock.stop("prepare")
+        # Both stages.
+        coarse, refined = self.runtime(x)
+        clock.stop("network")
+        # Back to the image, metric, tied to the points.
+        depth, residual, kept = self._metric(refined, framing, r, sparse)
+        rough, _, _ = self._metric(coarse, framing, r, sparse)
+        clock.stop("anchor")
+        if points is not None:
+            points = framing.sparse(kept.astype(np.float32)) > 0
+        confidence = framing.restore(self.confidence(refined, coarse, points))
+        confidence[depth == 0] = 0
+        clock.stop("confidence")
+        return Estimate(depth, rough, confidence, residual, clock.total())
+
+    def _input(self, rgb: np.ndarray, points: np.ndarray | None) -> np.ndarray:
+        """Return the network's input x (1, C, h, w) from image and canonical points, same size."""
+        if points is None:
+            points = np.zeros(rgb.shape[:2], np.float32)
+        # A point far beyond what the network was trained for still says "beyond", no more.
+        points = np.minimum(points, np.float32(1.5 * self.settings.max_depth))
+        x = assemble(rgb, points, self.settings.sparse_input, self.settings.mean_depth)
+        return np.ascontiguousarray(x[None], np.float32)
+
+    def _metric(
+        self, field: np.ndarray, framing: Framing, r: float, sparse: np.ndarray | None
+    ) -> tuple[np.ndarray, float, np.ndarray | None]:
+        """Turn canonical depth (h, w) into anchored metres (H, W), none outside the valid range."""
+        low, high = self.settings.min_depth * r, self.settings.max_depth * r
+        depth = framing.restore(np.nan_to_num(field, nan=0.0)) * np.float32(r)
+        np.maximum(depth, 0, out=depth)
+        residual, kept = 0.0, None
+        if sparse is not None:
+            within = np.where((sparse >= low) & (sparse <= high), sparse, np.float32(0))
+            depth, residual, kept = anchoring.anchor(depth, within, self.anchor)
+        depth = np.where((depth >= low) & (depth <= high), depth, np.float32(0))
+        return depth, residual, kept
+
+    def _example(self) -> np.ndarray:
+        """Return an input x with texture and 200 points, by which engines are compared."""
+        height, width = self.settings.input_size
+        rng = np.random.default_rng(0)
+        y, x = np.mgrid[:height, :width]
+        rgb = (96 + 64 * np.sin(x[..., None] / (7, 11, 17)) + 32 * np.cos(y[..., None] / 9)).clip(
+            0, 255
+        )
+        low, high = self.settings.min_depth, self.settings.max_depth
+        surface = low + (high - low) * (0.15 + 0.3 * y / height)
+        points = np.where(rng.random((height, width)) < 200 / (height * width), surface, 0)
+        return self._input(rgb.astype(np.uint8), points.astype(np.float32))
+
+
+class Clock:
+    """Milliseconds of consecutive steps, by name."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.perf_counter()
+        self.steps: dict[str, float] = {}
+
+    def stop(self, name: str) -> None:
+        """End the step that ran since the last `stop`."""
+        now = time.perf_counter()
+        self.steps[name] = (now - self.last) * 1e3
+        self.last = now
+
+    def total(self) -> dict[str, float]:
+        """Return all steps and their `total`."""
+        return self.steps | {"total": (self.last - self.began) * 1e3}
+
+
+def check(rgb: np.ndarray, sparse: np.ndarray | None, camera: Camera) -> None:
+    """Refuse what is not an image, its points and its camera."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ValueError(f"rgb: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+    if camera.size != rgb.shape[:2]:
+        raise ValueError(f"camera: expected the image's size {rgb.shape[:2]}, got {camera.size}")
+    if sparse is None:
+        return
+    if sparse.dtype != np.float32 or sparse.shape != rgb.shape[:2]:
+        raise ValueError(
+            f"sparse: expected float32 {rgb.shape[:2]}, got {sparse.dtype} {sparse.shape}"
+        )
+    low = sparse.min()
+    if not (low >= 0 and np.isfinite(sparse.max())):  # NaN fails the first
+        raise ValueError("sparse: expected finite metres, 0 = none, got NaN, infinite or negative")

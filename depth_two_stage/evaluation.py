@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the estimator, and the SLAM core behind it, on every frame of a recording.
+
+The frames walk through the same estimator and the same `slam.py` as in the live nodes, without ROS.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from depth_two_stage import files, interpolation, pictures
+from depth_two_stage.confidence import TOLERANCE
+from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.datasets import DatasetError, Sample, open_dataset
+from depth_two_stage.datasets.sparse import SparsePattern
+from depth_two_stage.estimator import DepthEstimator
+from depth_two_stage.map_evaluation import Reference, SlamRun
+from depth_two_stage.metrics import Accumulator, score
+from depth_two_stage.odometry import gate_statistics
+from depth_two_stage.protocols import PROTOCOLS
+
+__all__ = ["Plan", "default_sparse", "evaluate", "mean_depth"]
+
+Progress = Callable[[Iterable, str], Iterable]
+KEPT = 0.8  # share of pixels left when the least confident are dropped
+DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    `sparse` are patterns as on the command line. `baselines` adds nearest and linear interpolation,
+    and without points the mean depth of the training split. With `slam`, `depth` (predicted or
+    sensor) is fused from `poses` (odometry, or given: the true ones).
+    """
+
+    sparse: Sequence[str] = ("bernoulli:200",)
+    baselines: bool = False
+    protocol: str = "full"
+    pooled: bool = False
+    seed: int = 0
+    slam: bool = False
+    depth: str = "predicted"
+    poses: str = "odometry"
+    mapping: MappingNodeParameters = field(default_factory=MappingNodeParameters)
+    pictures: Path | None = None
+    pictures_count: int = 12
+
+    def __post_init__(self) -> None:
+        for name, known in (("protocol", PROTOCOLS), ("depth", DEPTHS), ("poses", POSES)):
+            if getattr(self, name) not in known:
+                expected = ", ".join(known)
+                raise ValueError(f"{name}: expected one of {expected}, got {getattr(self, name)!r}")
+        for text in self.sparse:
+            SparsePattern.parse(text)
+
+
+def evaluate(
+    dataset: Sequence[Sample],
+    estimator: DepthEstimator,
+    plan: Plan,
+    mean: np.ndarray | None = None,
+    progress: Progress = lambda items, _: items,
+) -> dict:
+    """Return the report: `results[sparse][method][measure]`, and what was run.
+
+    `mean` is the training set's per-pixel mean depth (h, w) metres, of any resolution, measured as
+    the method `mean` where there are no points. With `slam` the trajectory's and the map's errors
+    stand beside the methods.
+    """
+    report = {
+        "dataset": getattr(dataset, "name", None),
+        "split": getattr(dataset, "split", None),
+        "frames": len(dataset),
+        "weights": estimator.model_name,
+        "checksum": estimator.checksum,
+        "engine": estimator.engine,
+        "device": estimator.device,
+        "precision": estimator.precision,
+        "anchor": estimator.anchor,
+        "protocol": plan.protocol,
+        "averaging": "per pixel" if plan.pooled else "per image, then over images",
+        "seed": plan.seed,
+    }
+    if plan.slam:
+        report |= {"slam_depth": plan.depth, "slam_poses": plan.poses}
+    report["results"] = {
+        text: Row(text, dataset, estimator, plan, mean).run(progress) for text in plan.sparse
+    }
+    if plan.slam and plan.depth == "sensor" and plan.poses == "odometry":
+        steps = gate_statistics(progress(dataset, "gate"), plan.mapping.odometry)
+        report["gate"] = files.plain(steps)
+    return report
+
+
+class Row:
+    """One sparse setting: every frame through the estimator, the baselines and the SLAM core."""
+
+    def __init__(self, text: str, dataset, estimator, plan: Plan, mean) -> None:
+        self.text, self.dataset, self.estimator, self.plan = text, dataset, estimator, plan
+        self.pattern = SparsePattern.parse(text)
+        self.protocol = PROTOCOLS[plan.protocol]
+        self.mean = mean if self.pattern.kind == "none" else None
+        self.scores: dict[str, Accumulator] = {}
+        self.doubt = Doubt()
+        self.points: list[int] = []
+        self.timings: list[dict] = []
+        self.slam = self.linear = self.reference = None
+        if plan.slam:
+            given = plan.poses == "given"
+            self.slam = SlamRun(plan.mapping, given)
+            self.reference = Reference(plan.mapping)
+            if plan.baselines and given and plan.depth == "predicted":
+                self.linear = SlamRun(plan.mapping, given)
+
+    def run(self, progress: Progress) -> dict:
+        """Return the results of all frames."""
+        step = max(1, len(self.dataset) // max(1, self.plan.pictures_count))
+        for index, sample in enumerate(progress(self.dataset, self.text)):
+            self.add(index, sample, picture=self.plan.pictures is not None and index % step == 0)
+        result = {name: s.result(self.plan.pooled) for name, s in self.scores.items()}
+        result["confidence"] = self.doubt.result()
+        result["points"] = float(np.mean(self.points))
+        result["milliseconds"] = {
+            name: float(np.median([t[name] for t in self.timings])) for name in self.timings[0]
+        }
+        if self.slam is not None:
+            result |= self.slam.result() | {"map": self.compare_maps()}
+        return result
+
+    def add(self, index: int, sample: Sample, picture: bool) -> None:
+        """Run and measure one frame."""
+        self.protocol.check(sample.camera, self.text)
+        sparse, truth = self.samples(index, sample)
+        rgb, camera = self.protocol.view(sample.rgb, sample.camera)
+        estimate = self.estimator(rgb, sparse, camera)
+        size = sample.camera.size
+        depths = {
+            "coarse": self.protocol.frame(estimate.coarse, size),
+            "refined": self.protocol.frame(estimate.depth, size),
+        }
+        if self.plan.baselines and sparse is not None and sparse.any():
+            depths["nearest"] = interpolation.nearest(sparse)
+            depths["linear"] = interpolation.linear(sparse)
+            depths["smooth"] = interpolation.smooth(sparse)
+        if self.mean is not None:
+            depths["mean"] = cv2.resize(self.mean, size[::-1], interpolation=cv2.INTER_LINEAR)
+        self.points.append(0 if sparse is None else int(np.count_nonzero(sparse)))
+        self.timings.append(estimate.timings_ms)
+        if truth is not None:
+            self.measure(depths, truth, self.protocol.frame(estimate.confidence, size))
+        if self.slam is not None:
+            self.fuse(sample, estimate, depths)
+        if picture:
+            panels = pictures.depth_row(
+                sample.rgb, sparse, depths["coarse"], depths["refined"], truth
+            )
+            name = f"{sample.name}_{self.text}".replace("/", "_").replace(":", "")
+            files.write_picture(self.plan.pictures / f"{name}.png", panels)
+
+    def samples(self, index: int, sample: Sample) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the points given and the truth, the same for the same seed, frame and pattern.
+
+        Without sensor depth, half of the measured points are given and the other half is truth.
+        """
+        rng = np.random.default_rng([self.plan.seed, index, zlib.crc32(self.text.encode())])
+        sparse = self.pattern(sample, rng)
+        if sample.depth is not None or self.pattern.kind != "points":
+            return sparse, sample.depth
+        given = rng.random(sparse.shape) < 0.5
+        return np.where(given, sparse, np.float32(0)), np.where(given, np.float32(0), sparse)
+
+    def measure(self, depths: dict, truth: np.ndarray, confidence: np.ndarray) -> None:
+        """Score every method, and how well the confidence tells right from wrong."""
+        protocol = self.protocol
+        target = protocol.cut(truth)
+        for name, depth in depths.items():
+            scores = score(protocol.cut(depth), target, protocol.low, protocol.high)
+            self.scores.setdefault(name, Accumulator()).add(scores)
+        self.doubt.add(protocol.cut(depths["refined"]), target, protocol.cut(confidence))
+
+    def fuse(self, sample: Sample, estimate, depths: dict) -> None:
+        """Hand the frame to the SLAM core and to the maps it is compared with."""
+        if self.plan.depth == "sensor":
+            if sample.depth is None:
+                raise DatasetError(f"depth sensor: expected depth in {sample.name}, got none")
+            self.slam.add(sample, sample.depth)
+        else:
+            self.slam.add(sample, estimate.depth, estimate.confidence, estimate.scale_residual)
+        self.reference.add(sample)
+        if self.linear is not None and "linear" in depths:
+            self.linear.add(sample, depths["linear"])
+
+    def compare_maps(self) -> dict:
+        """Return the mesh errors against the mesh of sensor depth from true poses."""
+        meshes = {"refined" if self.plan.depth == "predicted" else "sensor": self.slam}
+        if self.linear is not None:
+            meshes["linear"] = self.linear
+        result = {}
+        folder = self.plan.pictures
+        name = self.text.replace(":", "")
+        for method, run in meshes.items():
+            mesh = run.mesh()
+            if self.reference.map.frames:
+                result[method] = self.reference.compare(mesh, run.T_truth_world())
+            if folder is not None:
+                write_mesh(folder / f"mesh_{method}_{name}.ply", mesh)
+        if folder is not None and self.reference.map.frames:
+            write_mesh(folder / "mesh_reference.ply", self.reference.mesh())
+        return result
+
+
+class Doubt:
+    """Confidence against what happened: calibration, and the error that is left when it is used."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float, float, float]] = []
+
+    def add(self, depth: np.ndarray, truth: np.ndarray, confidence: np.ndarray) -> None:
+        """Add a frame: depth and truth (H, W) metres, confidence (H, W)."""
+        valid = (truth > 0) & (depth > 0)
+        if not valid.any():
+            return
+        p, error, t = confidence[valid], np.abs(depth - truth)[valid], truth[valid]
+        order = np.argsort(-p, kind="stable")[: max(1, round(KEPT * len(p)))]
+        kept = np.sqrt(np.mean(error[order].astype(np.float64) ** 2))
+        everything = np.sqrt(np.mean(error.astype(np.float64) ** 2))
+        self.rows.append((p.mean(), np.mean(error < TOLERANCE * t), everything, kept))
+
+    def result(self) -> dict | None:
+        """Return the means over images; None without truth."""
+        if not self.rows:
+            return None
+        mean, right, everything, kept = (float(v) for v in np.mean(self.rows, axis=0))
+        return {
+            "mean": mean,
+            "within_5_percent": right,
+            "rmse_all": everything,
+            "rmse_most_confident_80_percent": kept,
+            "reduction": 1 - kept / everything if everything else 0.0,
+        }
+
+
+def default_sparse(dataset: Sequence[Sample]) -> str:
+    """Return the pattern that suits a recording: its own points, else 200 samples of its depth."""
+    first = dataset[0]
+    if first.points is not None or first.sparse is not None:
+        return "points"
+    return "none" if first.depth is None else "bernoulli:200"
+
+
+def mean_depth(name: str, root: Path, progress: Progress = lambda items, _: items):
+    """Return the per-pixel mean depth (120, 160) m of the recording's training split, or None."""
+    try:
+        train = open_dataset(name, root, "train")
+    except DatasetError:  # most recordings have no training split
+        return None
+    total, count = np.zeros((120, 160)), np.zeros((120, 160))
+    for sample in progress(train, "mean depth of train"):
+        depth = cv2.resize(sample.depth, (160, 120), interpolation=cv2.INTER_NEAREST)
+        total += depth
+        count += depth > 0
+    return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+def write_mesh(path: Path, mesh) -> None:
+    """Write a `tsdf.Surface` as PLY."""
+    files.write_ply(path, mesh.points, mesh.colors, mesh.triangles)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth from sparse samples alone, without learning: nearest, linear, smooth.
+
+Nearest and linear are the baselines a network has to beat; `smooth` is what it starts from.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from depth_two_stage.framing import resample
+
+__all__ = ["enlarge", "grid_coordinates", "linear", "nearest", "smooth", "spread"]
+
+CELLS = 160  # cells of the finest grid along the long side of the image
+LEVELS = (16, 8, 4, 2, 1)  # cell sizes of the grids, in finest cells
+DAMPING = 0.02  # weight (in points) of "no correction" against the points near a cell
+
+
+def nearest(sparse: np.ndarray) -> np.ndarray | None:
+    """Give every pixel its nearest sample's depth: (H, W) metres, 0 = none → (H, W) or None."""
+    from scipy.ndimage import distance_transform_edt
+
+    empty = sparse <= 0
+    if empty.all():
+        return None
+    rows, columns = distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return sparse[rows, columns]
+
+
+def linear(sparse: np.ndarray) -> np.ndarray | None:
+    """Interpolate over the Delaunay triangles of the samples, nearest outside their hull.
+
+    (H, W) metres, 0 = none → (H, W), or None without samples. Fewer than three samples, or samples
+    all on one line, span no triangle: then it is the nearest everywhere.
+    """
+    from scipy.interpolate import LinearNDInterpolator
+    from scipy.spatial import Delaunay, QhullError
+
+    outside = nearest(sparse)
+    points = np.argwhere(sparse > 0)
+    if len(points) < 3:
+        return outside
+    try:
+        triangles = Delaunay(points)
+    except QhullError:  # all on one line
+        return outside
+    values = sparse[points[:, 0], points[:, 1]]
+    grid = np.indices(sparse.shape).reshape(2, -1).T
+    filled = LinearNDInterpolator(triangles, values)(grid).reshape(sparse.shape)
+    return np.where(np.isfinite(filled), filled, outside).astype(np.float32)
+
+
+def smooth(sparse: np.ndarray) -> np.ndarray | None:
+    """Fill by successive corrections: (H, W) metres, 0 = none → (H, W), or None without samples.
+
+    On all of `nyu/val` better than linear at every number of samples, and a few milliseconds;
+    never beyond the nearest and the farthest sample.
+    """
+    rows, columns = np.nonzero(sparse > 0)
+    if len(rows) == 0:
+        return None
+    values = sparse[rows, columns].astype(np.float64)
+    field = spread(rows, columns, values, sparse.shape)
+    return enlarge(np.clip(field, values.min(), values.max()), *sparse.shape)
+
+
+def grid_coordinates(rows, columns, shape, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels → coordinates (y, x) on the grid of that cell size, half-pixel centres."""
+    scale = CELLS / (max(shape) * cell)
+    return (rows + 0.5) * scale - 0.5, (columns + 0.5) * scale - 0.5
+
+
+def grid_size(shape, cell: int) -> tuple[int, int]:
+    """Return (height, width) of the grid that covers the image at that cell size."""
+    top = LEVELS[0]
+    return tuple(-(-int(np.ceil(n * CELLS / max(shape))) // top) * top // cell for n in shape)
+
+
+def spread(rows, columns, values, shape, prior: float = 0.0, levels=LEVELS) -> np.ndarray:
+    """Spread values (N,) of pixels over an image of `shape`: a field on the finest grid, float32.
+
+    Successive corrections (Barnes 1964): a mean, then grids from a tenth of the image down to
+    1/160 of it, each smoothing what the coarser ones left. No triangles, so one point, points on
+    one line and forty thousand points take the same road and a few milliseconds. `prior` is the
+    weight, in points, of the value 0 in the mean.
+    """
+    finest = grid_size(shape, 1)
+    if len(values) > 4096:  # many points: one mean per cell of the finest grid loses nothing
+        rows, columns, values = thin(rows, columns, values, shape)
+    mean = values.sum() / (len(values) + prior)
+    left, field = values - mean, np.zeros(grid_size(shape, levels[0]), np.float32)
+    for cell in levels:
+        height, width = grid_size(shape, cell)
+        index, weight = corners(*grid_coordinates(rows, columns, shape, cell), height, width)
+        sums = np.bincount(index.ravel(), (weight * left).ravel(), height * width)
+        counts = np.bincount(index.ravel(), weight.ravel(), height * width)
+        sums, counts = (
+            cv2.GaussianBlur(
+                a.reshape(height, width).astype(np.float32),
+                (7, 7),
+                1.0,
+                borderType=cv2.BORDER_CONSTANT,
+            )
+            for a in (sums, counts)
+        )
+        correction = sums / (counts + DAMPING)
+        left = left - np.sum(correction.ravel()[index] * weight, axis=0)
+        field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR) + correction
+    field = cv2.resize(field, finest[::-1], interpolation=cv2.INTER_LINEAR)
+    return field + np.float32(mean)
+
+
+def corners(y, x, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the four cells round grid positions and their bilinear weights, (4, N) each."""
+    y0, x0 = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    fy, fx = y - y0, x - x0
+    top, bottom = (np.clip(y0 + d, 0, height - 1) * width for d in (0, 1))
+    left, right = (np.clip(x0 + d, 0, width - 1) for d in (0, 1))
+    index = np.stack([top + left, top + right, bottom + left, bottom + right])
+    weight = np.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx])
+    return index, weight
+
+
+def thin(rows, columns, values, shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return one point per cell of the finest grid, the means of those in it."""
+    _, width = grid_size(shape, 1)
+    y, x = grid_coordinates(rows, columns, shape, 1)
+    cell = np.rint(y).astype(np.int64) * width + np.rint(x).astype(np.int64)
+    counts = np.bincount(cell)
+    used = counts > 0
+    means = (np.bincount(cell, a)[used] / counts[used] for a in (rows, columns, values))
+    return tuple(means)
+
+
+def enlarge(field: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bring a field of the finest grid to the image, bilinear: (H, W) float32."""
+    long = max(height, width)
+    rows = (np.arange(height) + 0.5) * CELLS / long - 0.5
+    columns = (np.arange(width) + 0.5) * CELLS / long - 0.5
+    return resample(field, rows, columns)

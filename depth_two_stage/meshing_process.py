@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map worker's own process: keeps a mirror of the map, meshes it, writes it.
+
+Started by `meshing.MapWorker` as ``python -m depth_two_stage.meshing_process FD VOXEL_SIZE``; it
+answers on the socket and ends when the other side closes it, also by a crash of the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BYTES_A_MESSAGE = 1 << 20
+NICENESS = 10  # frames go first
+
+
+def send_array(connection: Connection, array: np.ndarray) -> None:
+    """Array bytes in messages small enough that nobody holds Python's lock for long."""
+    view = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+    for start in range(0, len(view), BYTES_A_MESSAGE):
+        connection.send_bytes(view[start : start + BYTES_A_MESSAGE])
+
+
+def receive_array(connection: Connection, array: np.ndarray) -> np.ndarray:
+    """Fill an array with what `send_array` sent."""
+    view = memoryview(array).cast("B") if array.size else memoryview(b"")
+    position = 0
+    while position < len(view):
+        position += connection.recv_bytes_into(view[position:])
+    return array
+
+
+class Mirror:
+    """The worker's side: one method a message, returning the answer to send (None: no answer)."""
+
+    def __init__(self, connection: Connection, voxel_size: float) -> None:
+        self.connection = connection
+        self.voxel_size = voxel_size
+        self.blocks: Any = None
+
+    def room(self, capacity: int) -> None:
+        """Start an empty mirror of a capacity; the old one is freed first."""
+        from depth_two_stage.tsdf_blocks import BlockGrid
+
+        self.blocks = None
+        self.blocks = BlockGrid(self.voxel_size, capacity)
+
+    def begin(self, keys: np.ndarray) -> None:
+        """Forget the blocks that the map no longer has."""
+        if self.blocks is None:
+            self.room(1)
+        mine = self.blocks.keys(self.blocks.slots())
+        gone = ~np.isin(_packed(mine), _packed(keys))
+        self.blocks.erase(mine[gone])
+
+    def update(self, keys: np.ndarray) -> None:
+        """Take blocks that follow as arrays."""
+        from depth_two_stage.tsdf_blocks import VALUES, VOXELS
+
+        values = {}
+        for name, channels in VALUES.items():
+            shape = (len(keys), VOXELS, 3) if channels == 3 else (len(keys), VOXELS)
+            values[name] = receive_array(self.connection, np.empty(shape, np.float32))
+        self.blocks.write(keys, values)
+
+    def mesh(self, weight_threshold: float) -> None:
+        """Answer with the mesh."""
+        self._send_surface(weight_threshold, triangles=True)
+
+    def points(self, weight_threshold: float) -> None:
+        """Answer with the surface points."""
+        self._send_surface(weight_threshold, triangles=False)
+
+    def save(
+        self,
+        path: str,
+        meta: dict,
+        stamps: np.ndarray,
+        poses: np.ndarray,
+        weight_threshold: float,
+    ) -> None:
+        """Write the map (.npz) or its mesh (.ply), answer with path, bytes and seconds."""
+        from depth_two_stage.files import write_ply
+        from depth_two_stage.map_file import MapMeta, write_map
+        from depth_two_stage.tsdf_views import extract
+
+        begin, blocks = time.monotonic(), self.blocks
+        try:
+            if path.endswith(".ply"):
+                surface = extract(blocks.grid, weight_threshold, triangles=True)
+                write_ply(path, surface.points, surface.colors, surface.triangles)
+            else:
+                meta = MapMeta(**{**meta, "blocks": len(blocks)})
+                trajectory = list(zip(stamps.tolist(), poses, strict=True))
+                write_map(
+                    path,
+                    meta,
+                    trajectory,
+                    blocks.slots(),
+                    lambda part: (blocks.keys(part), blocks.read(part)),
+                )
+            size = Path(path).stat().st_size
+        except OSError as error:
+            self.connection.send(("disk", error.errno, str(error)))
+            return
+        self.connection.send(("saved", path, size, time.monotonic() - begin))
+
+    def _send_surface(self, weight_threshold: float, triangles: bool) -> None:
+        from depth_two_stage.tsdf_views import extract
+
+        surface = extract(self.blocks.grid, weight_threshold, triangles)
+        arrays = surface.points, surface.colors, surface.triangles
+        self.connection.send(("surface", *((a.shape, str(a.dtype)) for a in arrays)))
+        for array in arrays:
+            send_array(self.connection, array)
+
+
+def _packed(keys: np.ndarray) -> np.ndarray:
+    """Block coordinates (n, 3), each within ±2²⁰, as one int64."""
+    keys = keys.astype(np.int64) + (1 << 20)
+    return keys[:, 0] << 42 | keys[:, 1] << 21 | keys[:, 2]
+
+
+def main() -> None:
+    """Serve until the other side closes the socket or says "end"."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what is still saved
+    os.nice(NICENESS)
+    connection = Connection(int(sys.argv[1]))
+    mirror = Mirror(connection, float(sys.argv[2]))
+    actions = {
+        "room": mirror.room,
+        "begin": mirror.begin,
+        "blocks": mirror.update,
+        "mesh": mirror.mesh,
+        "points": mirror.points,
+        "save": mirror.save,
+    }
+    try:
+        while (message := connection.recv())[0] != "end":
+            actions[message[0]](*message[1:])
+    except (EOFError, ConnectionError):
+        return  # the parent is gone: nobody is left to answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FCRN (E; stage one of A and B): ResNet, 1×1 convolution, four up-projections, 3×3 convolution."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .blocks import UpConv, UpProj
+from .encoders import ResNet
+
+DECODERS = {"upproj": UpProj, "upconv": UpConv}
+
+
+class FCRN(nn.Module):
+    """(B, in_channels, 228, 304) → (B, 1, 128, 160), metres or a correction in metres.
+
+    RGB (3 channels), RGB-d (4: A's sparse channel) or RGB with two channels of filled depth (5).
+    The decoder halves its width at each step: 2048 → 1024 → 512 → 256 → 128 → 64 with ResNet-50.
+    The last convolution has a bias (E does not say): it lets the output start at a mean depth.
+    New layers start at N(0, 0.1²) in E; ``init_std`` None keeps He's, which BN makes equivalent
+    up to the learning rate.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet50",
+        in_channels: int = 3,
+        decoder: str = "upproj",
+        width: float = 1.0,
+        fast: bool = True,
+        side: str = "bottom_right",
+        dropout: float = 0.0,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
+        self.encoder = ResNet(encoder, in_channels, width)
+        channels = self.encoder.out_channels // 2
+        self.conv = nn.Conv2d(self.encoder.out_channels, channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        steps = []
+        for _ in range(4):
+            steps.append(DECODERS[decoder](channels, max(1, channels // 2), fast, side))
+            channels = max(1, channels // 2)
+        self.decoder = nn.Sequential(*steps)
+        self.dropout = nn.Dropout(dropout)
+        self.predict = nn.Conv2d(channels, 1, 3, padding=1)
+        self._initialise(init_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, decode; no last ReLU, so that a correction may be negative."""
+        x = self.bn(self.conv(self.encoder(x)))
+        return self.predict(self.dropout(self.decoder(x)))
+
+    def new_layers(self) -> list[nn.Module]:
+        """The layers that no ImageNet file initialises."""
+        return [self.conv, self.bn, self.decoder, self.predict]
+
+    def _initialise(self, std: float | None) -> None:
+        for part in self.new_layers():
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    if std is None:
+                        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                    else:
+                        nn.init.normal_(module.weight, std=std)
+        if std is None:  # a correction starts near zero
+            nn.init.normal_(self.predict.weight, std=1e-3)
+        nn.init.zeros_(self.predict.bias)

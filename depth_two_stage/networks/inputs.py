@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What enters stage one: colour and what the points say, at the network's own resolution.
+
+NumPy and OpenCV only; training and the estimator call the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from .. import interpolation
+
+CHANNELS = {"none": 3, "zeros": 4, "filled": 5, "smooth": 5}
+FILLED = ("filled", "smooth")  # the network predicts a correction to the filled depth
+RGB_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, as torchvision's encoders
+RGB_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MeanDepth = float | Sequence[Sequence[float]]  # metres: of all pixels, or a small image (h, w)
+FAR = 128.0  # px; farther from the nearest point is all the same
+
+
+def nearest_fill(sparse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sparse depth (h, w) m, 0 = none → (depth of the nearest point, distance to it in px).
+
+    Both float32 (h, w). At least one point has to be there.
+    """
+    empty = (sparse <= 0).astype(np.uint8)
+    if empty.all():
+        raise ValueError("sparse: expected at least one point, got none")
+    distance, labels = cv2.distanceTransformWithLabels(
+        empty, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    lookup = np.zeros(int(labels.max()) + 1, np.float32)
+    known = empty == 0
+    lookup[labels[known]] = sparse[known]
+    return lookup[labels], distance
+
+
+def assemble(
+    rgb: np.ndarray, sparse: np.ndarray | None, sparse_input: str, mean_depth: MeanDepth
+) -> np.ndarray:
+    """Colour uint8 (h, w, 3) and sparse depth float32 (h, w) m → float32 (C, h, w).
+
+    ``none``: colour (C = 3). ``zeros``: paper A's sparse channel, metres, 0 between the points
+    (C = 4). ``filled``: depth of the nearest point in metres and the distance to it divided by
+    128 px, at most 1 (C = 5); without points the mean depth of the training set
+    (one number, or an image of any size that is resized) and 1.
+    ``smooth``: as ``filled``, with the smooth interpolation of the points (`interpolation.smooth`)
+    in the place of the nearest one's depth.
+    """
+    if sparse_input not in CHANNELS:
+        raise ValueError(
+            f"sparse_input: expected one of {', '.join(CHANNELS)}, got {sparse_input!r}"
+        )
+    x = np.empty((CHANNELS[sparse_input], *rgb.shape[:2]), np.float32)
+    x[:3] = ((rgb.astype(np.float32) / 255 - RGB_MEAN) / RGB_STD).transpose(2, 0, 1)
+    has_points = sparse is not None and bool((sparse > 0).any())
+    if sparse_input == "zeros":
+        x[3] = sparse if has_points else 0
+    elif sparse_input in FILLED:
+        if has_points:
+            x[3], distance = nearest_fill(sparse)
+            if sparse_input == "smooth":
+                x[3] = interpolation.smooth(sparse)
+            x[4] = np.minimum(distance / FAR, 1)
+        else:
+            mean = np.atleast_2d(np.asarray(mean_depth, np.float32))
+            x[3] = cv2.resize(mean, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            x[4] = 1
+    return x

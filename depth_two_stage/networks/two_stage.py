@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two-stage network (A, Figure 1): stage one → bilinear → stage two."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .inputs import CHANNELS, FILLED, MeanDepth
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What the estimator has to know of a trained network.
+
+    Sizes are (height, width); depths in metres as a camera of ``focal`` px (at ``input_size``)
+    would see them; ``sparse_input`` is explained in ``inputs.assemble``. ``aligned`` cuts stage
+    one's output to the part that lies over the input (228×304 → 114×152 of 128×160) before it is
+    resized; without it the whole output is stretched over the image, as the papers do.
+    """
+
+    input_size: tuple[int, int] = (228, 304)
+    refined_size: tuple[int, int] = (256, 256)
+    focal: float = 259.0
+    min_depth: float = 0.1
+    max_depth: float = 10.0
+    mean_depth: MeanDepth = 2.8
+    sparse_input: str = "zeros"
+    aligned: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "refined_size"):
+            size = tuple(int(value) for value in getattr(self, name))
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(f"{name}: expected (height, width), got {size}")
+            object.__setattr__(self, name, size)
+        mean = np.asarray(self.mean_depth, np.float64)
+        if mean.ndim not in (0, 2) or not (np.isfinite(mean).all() and (mean > 0).all()):
+            raise ValueError(
+                f"mean_depth: expected positive metres, or rows of them, got {self.mean_depth!r}"
+            )
+        if self.sparse_input not in CHANNELS:
+            raise ValueError(
+                f"sparse_input: expected one of {', '.join(CHANNELS)}, got {self.sparse_input!r}"
+            )
+        if not 0 <= self.min_depth < self.max_depth:
+            raise ValueError(
+                "min_depth, max_depth: expected 0 ≤ min < max, "
+                f"got {self.min_depth}, {self.max_depth}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return CHANNELS[self.sparse_input]
+
+
+class TwoStage(nn.Module):
+    """Input (B, C, h, w) of ``inputs.assemble`` → (coarse, refined), each (B, 1, H, W) m.
+
+    (H, W) is ``settings.refined_size``. Without a stage two, refined is coarse. ``filled`` and
+    ``smooth`` add stage one's output to the filled depth. Depth enters stage two as [-1, 1] for
+    [0, max_depth]. The output is not clamped: what lies outside the valid range is for the caller
+    to drop.
+    """
+
+    def __init__(
+        self, stage_one: nn.Module, stage_two: nn.Module | None, settings: NetworkSettings
+    ) -> None:
+        super().__init__()
+        self.stage_one = stage_one
+        self.stage_two = stage_two
+        self.settings = settings
+
+    def coarse(self, x: Tensor) -> Tensor:
+        """Stage one and the bilinear layer: (B, C, h, w) → (B, 1, H, W) m."""
+        out = self.stage_one(x)
+        if self.settings.aligned:
+            out = out[..., : (x.shape[-2] + 1) // 2, : (x.shape[-1] + 1) // 2]
+        out = F.interpolate(
+            out.float(), self.settings.refined_size, mode="bilinear", align_corners=False
+        )
+        if self.settings.sparse_input in FILLED:
+            out = out + F.interpolate(
+                x[:, 3:4].float(),
+                self.settings.refined_size,
+                mode="bilinear",
+                align_corners=False,
+            )
+        return out
+
+    def normalise(self, depth: Tensor) -> Tensor:
+        """Metres → stage two's [-1, 1]."""
+        return depth * (2 / self.settings.max_depth) - 1
+
+    def refine(self, coarse: Tensor) -> Tensor:
+        """Stage two: (B, 1, H, W) m → (B, 1, H, W) m."""
+        if self.stage_two is None:
+            return coarse
+        refined = self.stage_two(self.normalise(coarse))
+        return (refined + 1) * (self.settings.max_depth / 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse and refined depth."""
+        coarse = self.coarse(x)
+        return coarse, self.refine(coarse)
+
+
+def settings_dict(settings: NetworkSettings) -> dict:
+    """The settings as JSON values."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(settings).items()
+    }

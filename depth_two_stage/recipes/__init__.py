@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training recipes: one YAML file each, checked against these declarations.
+
+A recipe names the network, the data and both stages; what it leaves out takes the defaults here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class RecipeError(ValueError):
+    """A recipe that is missing or holds an unknown name or a wrong value."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from, and what is looked at in between."""
+
+    dataset: str = "nyu"
+    root: str | None = None
+    split: str | None = "train"
+    limit: int = 0
+    validation_split: str | None = "val"
+    validation_limit: int = 24
+
+
+@dataclass(frozen=True)
+class View:
+    """Augmentation (E): scale, rotation in degrees, flip probability, colour factors."""
+
+    scale: tuple[float, float] = (1.0, 1.5)
+    rotation: float = 5.0
+    flip: float = 0.5
+    colour: float = 0.2
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Which points a training image gets: none, LiDAR beams, or else Bernoulli n/m (A).
+
+    ``none`` and ``beams`` are shares of the images; n is drawn log-uniformly from ``samples``,
+    counted over the full image; ``beam_counts`` are drawn from, with range noise up to ``noise`` m
+    and dropout up to ``dropout``.
+    """
+
+    none: float = 0.0
+    beams: float = 0.0
+    samples: tuple[float, float] = (200.0, 200.0)
+    beam_counts: tuple[int, ...] = (4, 8, 16, 32, 64)
+    noise: float = 0.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class StageOne:
+    """Regression of the coarse depth."""
+
+    epochs: int = 20
+    batch: int = 10
+    optimizer: str = "sgd"
+    rate: float = 1e-2
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "steps"
+    factor: float = 0.2
+    every: int = 5
+    loss: str = "berhu"
+
+
+@dataclass(frozen=True)
+class StageTwo:
+    """Conditional GAN; ``l1`` is λ, ``adversarial`` weighs the other term (A: 1)."""
+
+    epochs: int = 200
+    batch: int = 1
+    rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: str = "constant"
+    l1: float = 100.0
+    adversarial: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run; ``width`` multiplies every width of the model."""
+
+    model: str = "two-stage-rgbd"
+    width: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    save_every: int = 100
+    data: Data = field(default_factory=Data)
+    view: View = field(default_factory=View)
+    sparse: Sparse = field(default_factory=Sparse)
+    stage_one: StageOne = field(default_factory=StageOne)
+    stage_two: StageTwo = field(default_factory=StageTwo)
+
+
+CHOICES = {
+    "device": ("auto", "cuda", "cpu"),
+    "precision": ("fp32", "fp16", "bf16"),
+    "stage_one.optimizer": ("sgd", "adamw"),
+    "stage_one.schedule": ("steps", "cosine", "constant"),
+    "stage_two.schedule": ("cosine", "constant"),
+    "stage_one.loss": ("berhu", "l1", "l2"),
+}
+AT_LEAST_ONE = {"save_every", "stage_one.batch", "stage_two.batch", "stage_one.every"}
+
+
+def names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe of this package or a file; ``overrides`` are dotted names."""
+    import yaml
+
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = FOLDER / f"{name_or_path}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise RecipeError(
+            f"recipe: expected a YAML file or one of {', '.join(names())}, got {name_or_path!r}"
+        ) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: expected a mapping, got {type(content).__name__}")
+    for dotted, value in (overrides or {}).items():
+        place = content
+        *groups, leaf = dotted.split(".")
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise RecipeError(f"{dotted}: expected a name of a recipe, got an unknown one")
+        place[leaf] = value
+    return _make(Recipe, content, "")
+
+
+def _make(cls: type, values: Any, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise RecipeError(f"{prefix[:-1]}: expected a mapping, got {values!r}")
+    types = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        raise RecipeError(
+            f"{prefix}{unknown[0]}: expected one of {', '.join(types)}, got an unknown name"
+        )
+    made = {}
+    for name, value in values.items():
+        full, kind = prefix + name, types[name]
+        made[name] = (
+            _make(kind, value, full + ".")
+            if dataclasses.is_dataclass(kind)
+            else _value(full, kind, value)
+        )
+    return cls(**made)
+
+
+def _value(name: str, kind: Any, value: Any) -> Any:
+    """One value in its declared type, within its limits."""
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        if not isinstance(value, list | tuple) or (
+            inner[-1] is not ... and len(value) != len(inner)
+        ):
+            raise RecipeError(f"{name}: expected a list like {inner}, got {value!r}")
+        return tuple(_value(name, inner[0], item) for item in value)
+    if type(None) in typing.get_args(kind):
+        return None if value is None else _value(name, typing.get_args(kind)[0], value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            raise RecipeError(f"{name}: expected a number, got {value!r}") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise RecipeError(f"{name}: expected {kind.__name__}, got {value!r}")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise RecipeError(f"{name}: expected one of {', '.join(CHOICES[name])}, got {value!r}")
+    if kind in (int, float) and not (value >= (1 if name in AT_LEAST_ONE else 0)):
+        least = 1 if name in AT_LEAST_ONE else 0
+        raise RecipeError(f"{name}: expected at least {least}, got {value!r}")
+    return value

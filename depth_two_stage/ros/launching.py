@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files share. `launch` is imported where it is used: the wheels have none."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from .. import share_path
+from ..config import NODES, flatten, from_flat, load_yaml, reject_unknown
+from .transports import use_profile
+
+SWITCH = ["true", "false", "True", "False"]
+# Launch configuration, JSON: what a bag demands of the nodes beyond the arguments.
+BAG_SETTINGS = "bag_settings"
+# s, text as launch wants it; a large map takes longer to save than launch's own 5 s.
+PATIENCE = "60"
+
+
+def profile_environment() -> dict[str, str]:
+    """Variables that point our nodes, and only them, to the Fast DDS profile."""
+    environment = dict(os.environ)
+    use_profile(environment)
+    return {name: value for name, value in environment.items() if os.environ.get(name) != value}
+
+
+def node_parameters(node: str, params_file: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Dotted parameters of one node: of the file (empty: config/default.yaml), then overrides.
+
+    Everything is checked, so that a wrong file ends the launch with one line (ConfigError). The
+    values are not tied to a node's full name any more and hold in every namespace. Empty lists are
+    left out: ROS has no type for them and the nodes' default is the empty list.
+    """
+    values = load_yaml(params_file or share_path("config/default.yaml"))[node] | overrides
+    known = flatten(NODES[node])
+    reject_unknown(overrides, set(known))
+    from_flat(NODES[node], {name: value for name, value in values.items() if name in known})
+    return {name: value for name, value in values.items() if value not in ((), [])}
+
+
+def shared_arguments() -> list:
+    """Launch arguments of every launch file that starts a node."""
+    from launch.actions import DeclareLaunchArgument
+
+    return [
+        DeclareLaunchArgument(
+            "params_file",
+            default_value="",
+            description="ROS parameter file; empty: config/default.yaml of this package.",
+        ),
+        DeclareLaunchArgument(
+            "device",
+            default_value="",
+            choices=["", "auto", "cuda", "cpu"],
+            description="Where network and map run; empty: as params_file says.",
+        ),
+        DeclareLaunchArgument(
+            "namespace", default_value="", description="Namespace of the nodes and topics."
+        ),
+        DeclareLaunchArgument(
+            "use_sim_time",
+            default_value="",
+            choices=["", *SWITCH],
+            description="Take the time from /clock; empty: as params_file says.",
+        ),
+    ]
+
+
+def topic_arguments(inputs: dict[str, tuple[str, Any, str]]) -> list:
+    """Launch arguments that name topics, from input → (argument, default, description)."""
+    from launch.actions import DeclareLaunchArgument
+
+    return [
+        DeclareLaunchArgument(argument, default_value=default, description=description)
+        for argument, default, description in inputs.values()
+    ]
+
+
+def node_action(
+    node: str,
+    inputs: dict[str, tuple[str, Any, str]],
+    overrides: dict[str, str],
+) -> Any:
+    """Launch action that starts one of our nodes from the values of the arguments.
+
+    ``overrides`` names the argument that, when given, replaces a parameter of the file.
+    """
+    from launch.actions import OpaqueFunction
+    from launch_ros.actions import Node
+    from launch_ros.parameter_descriptions import ParameterValue
+
+    def start(context) -> list[Node]:
+        given = context.launch_configurations
+        bag = json.loads(given.get(BAG_SETTINGS, "{}"))
+        replaced = {name: given[argument] for name, argument in overrides.items()}
+        replaced = {name: value for name, value in replaced.items() if value}
+        parameters = bag.get(node, {}) | node_parameters(node, given["params_file"], replaced)
+        if given["use_sim_time"]:
+            parameters["use_sim_time"] = given["use_sim_time"].lower() == "true"
+        typed = {
+            name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
+            for name, value in parameters.items()
+        }
+        topics = {source: given[item[0]] for source, item in inputs.items()}
+        for name, target in bag.get("remappings", {}).items():
+            if topics.get(name, name) == name:
+                topics[name] = target
+        return [
+            Node(
+                package="depth_two_stage",
+                executable=node,
+                name=node,
+                namespace=given["namespace"] or None,
+                parameters=[typed],
+                remappings=list(topics.items()),
+                additional_env=profile_environment(),
+                sigterm_timeout=PATIENCE,
+                sigkill_timeout=PATIENCE,
+                output="screen",
+            )
+        ]
+
+    return OpaqueFunction(function=start)

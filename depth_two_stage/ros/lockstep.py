@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the nodes: what has become of the image that was sent last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .stamps import SECOND, message_class, read_stamp
+
+DEPTH, ODOM, DIAGNOSTICS = "depth/image_rect", "odom", "/diagnostics"
+GRACE = 0.2  # s: diagnostics are small and overtake images
+LAST_STAMP = "last stamp"  # diagnostics: the newest image a node is done with, published or not
+
+
+class LockstepTimeout(RuntimeError):
+    """The nodes did not answer an image in time."""
+
+
+class Lockstep:
+    """Holds back the next image until the nodes are done with the last one.
+
+    An image is done with when `depth/image_rect` carries its stamp and, if some node publishes
+    `odom`, that does too; or when the node's diagnostics name its stamp (or a later one) as the
+    last it was done with, which covers dropped and lost frames.
+    """
+
+    def __init__(self, node, timeout: float) -> None:
+        self.node, self.timeout = node, timeout
+        self._answered: dict[str, int] = {DEPTH: -1, ODOM: -1}
+        self._reported: dict[str, int] = {DEPTH: -1, ODOM: -1}
+        self._reported_at = 0.0
+        for topic, type_name in ((DEPTH, "sensor_msgs/msg/Image"), (ODOM, "nav_msgs/msg/Odometry")):
+            node.create_subscription(
+                message_class(type_name),
+                topic,
+                lambda raw, topic=topic: self._seen(topic, read_stamp(raw)),
+                5,
+                raw=True,
+            )
+        node.create_subscription(
+            message_class("diagnostic_msgs/msg/DiagnosticArray"), DIAGNOSTICS, self._diagnostics, 20
+        )
+
+    def _seen(self, topic: str, stamp: int) -> None:
+        self._answered[topic] = max(self._answered[topic], stamp)
+
+    def _diagnostics(self, message) -> None:
+        for status in message.status:
+            topic = ODOM if "mapping" in status.name else DEPTH
+            for item in status.values:
+                if item.key == LAST_STAMP and item.value.isdigit():
+                    if int(item.value) > self._reported[topic]:
+                        self._reported_at = time.monotonic()
+                    self._reported[topic] = max(self._reported[topic], int(item.value))
+
+    def _missing(self, stamp: int) -> list[str]:
+        """Topics that still have to carry the stamp; a dropped frame has nothing to wait for."""
+        if self._answered[DEPTH] < stamp:
+            if self._reported[DEPTH] < stamp or time.monotonic() < self._reported_at + GRACE:
+                return [DEPTH]
+            return []
+        wanted = self.node.count_publishers(ODOM) > 0
+        done = max(self._answered[ODOM], self._reported[ODOM]) >= stamp
+        return [ODOM] if wanted and not done else []
+
+    def wait(self, stamp: int, spin: Callable[[], bool]) -> None:
+        """Spin until the image stamped ``stamp`` (ns) is done with, or raise LockstepTimeout.
+
+        ``spin`` serves callbacks for some milliseconds; False from it ends the waiting.
+        """
+        deadline = time.monotonic() + self.timeout
+        while missing := self._missing(stamp):
+            if not spin():
+                return
+            if time.monotonic() > deadline:
+                raise LockstepTimeout(
+                    f"lockstep: expected {' and '.join(missing)} for the image stamped "
+                    f"{stamp / SECOND:.3f} within {self.timeout:g} s, got none; are the nodes "
+                    f"running and do they read this image topic?"
+                )
+
+
+class Readiness:
+    """Which of the nodes are still to come, by their /diagnostics (stale: still loading)."""
+
+    def __init__(self, node, names: tuple[str, ...]) -> None:
+        self._waiting = set(names)
+        self._subscription = None
+        if names:
+            kind = message_class("diagnostic_msgs/msg/DiagnosticArray")
+            self._stale = message_class("diagnostic_msgs/msg/DiagnosticStatus").STALE
+            self._subscription = node.create_subscription(kind, DIAGNOSTICS, self._heard, 20)
+
+    def _heard(self, message) -> None:
+        for status in message.status:
+            if status.level != self._stale:
+                self._waiting.discard(status.name.rsplit("/", 1)[-1])
+
+    def missing(self) -> list[str]:
+        """Names of the nodes that have not reported yet."""
+        return sorted(self._waiting)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""map/mesh and map/points: asked of the map's worker when someone reads them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker
+
+from ..meshing import MapWorker, WorkerError
+from ..tsdf import MapError, Surface
+from . import build, markers
+from .reports import Drops
+
+
+class MapOutputs:
+    """Publishes the map every ``period`` s while it grows, and to whoever starts reading it."""
+
+    def __init__(self, node: Node, worker: MapWorker, drops: Drops) -> None:
+        self._worker, self._drops = worker, drops
+        self._kinds: dict[str, tuple] = {
+            "map/mesh": (
+                node.create_publisher(Marker, "map/mesh", 1),
+                worker.request_mesh,
+                markers.mesh,
+            ),
+            "map/points": (
+                node.create_publisher(PointCloud2, "map/points", 1),
+                worker.request_points,
+                cloud,
+            ),
+        }
+        self._sent: dict[str, tuple[int, int]] = {}  # version of the map, readers
+        self._pending: dict[str, Future] = {}
+        self._due = 0.0
+
+    def tick(self, version: int, period: float, header: Callable[[], Header]) -> None:
+        """Request what is due; ``version`` counts the changes of the map."""
+        now = time.monotonic()
+        for topic, (publisher, request, make) in self._kinds.items():
+            readers = publisher.get_subscription_count()
+            pending = self._pending.get(topic)
+            if not readers or (pending is not None and not pending.done()):
+                continue
+            before, readers_before = self._sent.get(topic, (-1, 0))
+            if readers <= readers_before and (version == before or now < self._due):
+                continue
+            self._sent[topic] = (version, readers)
+            try:
+                self._pending[topic] = request()
+            except WorkerError as error:
+                self._drops.add(topic, f"{topic}: {error}")
+                continue
+            self._pending[topic].add_done_callback(
+                lambda future, topic=topic, make=make, publisher=publisher: self._publish(
+                    future, topic, make, publisher, header()
+                )
+            )
+        if now >= self._due:
+            self._due = now + period
+
+    def _publish(self, future: Future, topic: str, make, publisher, header: Header) -> None:
+        """On the worker's thread: build the message and send it."""
+        if future.cancelled():
+            return
+        error = future.exception()
+        if isinstance(error, WorkerError | MapError | OSError):
+            self._drops.add(topic, f"{topic}: {error}")
+            return
+        publisher.publish(make(future.result(), header))
+
+
+def cloud(surface: Surface, header: Header) -> PointCloud2:
+    """Surface points (m) with colours → x y z rgb."""
+    return build.cloud(np.asarray(surface.points, np.float32), surface.colors, header)

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mapping_node: depth, colour and confidence in; poses, a mesh and a map that can be kept out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from threading import Condition, Event
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from ..config import ConfigError, MappingNodeParameters
+from ..meshing import MapWorker, SaveReport, WorkerError
+from ..messages import MessageError
+from ..slam import Frame, Slam
+from ..tsdf import MapError
+from . import build, process
+from .lockstep import LAST_STAMP
+from .map_outputs import MapOutputs
+from .map_services import MapServices
+from .mapping_inputs import DEPTH, MappingInputs, decode
+from .motion import Motion, Mount
+from .params import Parameters
+from .poses import OwnOdometry, PoseError, Poses, TfPoses, TopicPoses
+from .reports import Drops, Steps, diagnostics, status
+from .transforms import NoTransforms, TransformError, extrinsics, tf_listener
+
+NAME = "mapping_node"
+SAVE_PATIENCE = 50.0  # s, for the map on exit
+WATCH = 5.0  # s without a frame after which the missing link is named
+
+
+class MappingNode(Node):
+    """Joins frames on the executor's thread and maps them, newest first, on its own."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+        self._declared = Parameters(self, MappingNodeParameters)
+        values = self.parameters
+        self.failure: process.NodeFailure | None = None
+        self.paused = False
+        self.drops = Drops(self.get_logger(), quiet=("newer frame", "paused"))
+        self.steps = Steps()
+        self._stopped, self._news = Event(), Condition()
+        self._waiting: tuple[int, dict[str, Any], float] | None = None
+        self._orders: list[tuple[Any, Future]] = []
+        self._last_stamp, self._version, self._active = 0, 0, time.monotonic()
+        self._camera_frame = ""
+
+        self._slam = Slam(values)
+        if values.map.load:
+            self._load(values.map.load)
+        # A copy: asking the map would wait for the frame that is being fused.
+        self._statistics = self._slam.statistics()
+        self._worker = MapWorker(self._slam.map)
+        group = MutuallyExclusiveCallbackGroup()
+        self._transforms = tf_listener(self, self._stopped) or NoTransforms()
+        T_base_camera = extrinsics(values.pose.camera_extrinsics, "pose.camera_extrinsics")
+        self._mount = Mount(self, values.pose, T_base_camera, self._transforms)
+        self._poses = self._open_poses(self._mount, group)
+        self._motion = Motion(self, values.pose, self._mount)
+        self._map = MapOutputs(self, self._worker, self.drops)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._inputs = MappingInputs(
+            self,
+            values.input,
+            self._poses.subscriptions,
+            self.drops,
+            group,
+            self._deliver,
+            self._jumped,
+        )
+        self._map_services = MapServices(self, self)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self.report, callback_group=group, clock=steady)
+        self.create_timer(0.25, self._publish_map, callback_group=group, clock=steady)
+        self._pool = ThreadPoolExecutor(1, "mapping")
+        self._work_done = self._pool.submit(self._work)
+        self._work_done.add_done_callback(self._on_work_done)
+
+    @property
+    def parameters(self) -> MappingNodeParameters:
+        """The present values."""
+        return self._declared.values
+
+    def _load(self, path: str) -> None:
+        try:
+            self._slam.load(path)
+        except (MapError, OSError) as error:
+            raise ConfigError(f"map.load: {error}") from error
+        self.get_logger().info(f"map.load: {path} loaded")
+
+    def _open_poses(self, mount: Mount, group: MutuallyExclusiveCallbackGroup) -> Poses:
+        pose = self.parameters.pose
+        if pose.source == "own":
+            return OwnOdometry(pose.odom_frame)
+        if pose.source == "tf":
+            if isinstance(self._transforms, NoTransforms):
+                raise ConfigError("pose.source: expected tf2_ros to be installed for tf, got none")
+            return TfPoses(self._transforms, lambda: self.parameters)
+        return TopicPoses(self, mount, lambda: self.parameters, group)
+
+    # --- on the executor's thread -----------------------------------------------------------------
+
+    def _deliver(self, stamp: int, messages: dict[str, Any]) -> None:
+        self._active = time.monotonic()
+        if self.paused:
+            self._refused("paused", "", stamp)
+            return
+        with self._news:
+            if self._waiting is not None:
+                self.drops.add("newer frame")
+            self._waiting = stamp, messages, time.monotonic()
+            self._news.notify()
+
+    def _jumped(self, reason: str) -> None:
+        self.get_logger().warning(reason)
+        self._inputs.clear()
+        self._poses.reset()
+        self._last_stamp = 0
+
+    def _publish_map(self) -> None:
+        own = self.parameters.pose.source == "own"
+        frame = self.parameters.pose.map_frame if own else self._poses.frame
+        if frame:
+            self._map.tick(
+                self._version,
+                self.parameters.map.publish_period,
+                lambda: build.header(self._last_stamp, frame),
+            )
+
+    def report(self) -> None:
+        """Publish /diagnostics; name the missing link when nothing comes."""
+        now = time.monotonic()
+        missing = ""
+        if now - self._active > WATCH:
+            missing = self._inputs.missing()
+            if missing:
+                self._active = now
+                self.get_logger().warning(f"no frames: {missing}")
+        values: dict[str, Any] = {
+            "depth images": self._inputs.received,
+            "frames": self._inputs.joined,
+            **self._statistics,
+        }
+        values |= {f"dropped: {reason}": n for reason, n in self.drops.counts().items()}
+        values |= self.steps.values()
+        values |= {"pose source": self.parameters.pose.source, LAST_STAMP: self._last_stamp}
+        level = "warn" if missing else "ok"
+        words = missing or ("paused" if self.paused else "mapping")
+        self._diagnostics.publish(
+            diagnostics(
+                self.get_clock().now().to_msg(),
+                status(
+                    self.get_fully_qualified_name()[1:], self._camera_frame, level, words, values
+                ),
+            )
+        )
+
+    # --- on the mapping thread --------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            with self._news:
+                self._news.wait_for(
+                    lambda: self._waiting or self._orders or self._stopped.is_set(), 1.0
+                )
+                orders, self._orders = self._orders, []
+                waiting, self._waiting = self._waiting, None
+            for order, done in orders:
+                order(done)
+            if waiting is not None and not self._stopped.is_set():
+                self._process(*waiting)
+            if orders:
+                self._statistics = self._slam.statistics()
+
+    def _process(self, stamp: int, messages: dict[str, Any], received: float) -> None:
+        began = time.monotonic()
+        frame_id = messages[DEPTH].header.frame_id
+        self._camera_frame = frame_id
+        self.steps.add("waiting", (began - received) * 1e3)
+        try:
+            with self.steps.time("conversion"):
+                frame = decode(stamp, messages)
+            with self.steps.time("pose"):
+                T_given = self._poses.at(stamp, frame_id)
+                if T_given is None and self._slam.tracker.empty:
+                    self._slam.start = self._mount.first_pose(frame_id, stamp)
+        except MessageError as error:
+            self._refused("malformed", str(error), stamp)
+            return
+        except (PoseError, TransformError) as error:
+            self._refused("no pose", str(error), stamp)
+            return
+        self._map_frame(frame, T_given, frame_id)
+        self.steps.add("total", (time.monotonic() - began) * 1e3)
+
+    def _map_frame(self, frame: Frame, T_given: Any, frame_id: str) -> None:
+        step = self._slam.process(frame, T_given)
+        self._statistics = self._slam.statistics()
+        for name, milliseconds in step.timings_ms.items():
+            self.steps.add(name, milliseconds)
+        self._version += step.fused
+        if step.lost or step.T_world_camera is None:
+            what = "lost" if step.lost else "refused"
+            self._refused(what, f"{what}: {step.reason}", frame.stamp)
+            return
+        if not step.fused and step.reason:
+            self.drops.add("not fused", f"not fused: {step.reason}")
+        self._last_stamp = frame.stamp
+        try:
+            self._motion.publish(
+                step.T_world_camera, step.covariance, frame.stamp, frame_id, self._poses.frame
+            )
+        except TransformError as error:
+            self._refused("no base frame", str(error), frame.stamp)
+
+    def _refused(self, reason: str, detail: str, stamp: int) -> None:
+        """Count a frame that gives no pose and say so on /diagnostics now: lockstep waits."""
+        self.drops.add(reason, detail)
+        self._last_stamp = stamp
+        self.report()
+
+    # --- orders of the services -------------------------------------------------------------------
+
+    def _order(self, order: Any) -> Future:
+        """Let the mapping thread do it between two frames."""
+        done: Future = Future()
+        with self._news:
+            self._orders.append((order, done))
+            self._news.notify()
+        return done
+
+    def request_clear(self) -> Future:
+        """Empty map, trajectory and path."""
+
+        def clear(done: Future) -> None:
+            self._slam.clear()
+            self._motion.clear()
+            self._version += 1
+            done.set_result(None)
+
+        return self._order(clear)
+
+    def request_save(self) -> Future:
+        """Save the map as it is between two frames to `map.save_path`."""
+        path = Path(self.parameters.map.save_path).expanduser().absolute()
+
+        def save(done: Future) -> None:
+            try:
+                saved = self._worker.request_save(path, self._slam.trajectory)
+            except (MapError, WorkerError) as error:
+                done.set_exception(error)
+                return
+            saved.add_done_callback(lambda saved: _hand_over(saved, done))
+
+        return self._order(save)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _on_work_done(self, work: Future) -> None:
+        error = work.exception()
+        if error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+            self.failure = process.NodeFailure("ended by the error above")
+            rclpy.try_shutdown()
+
+    def close(self) -> bool:
+        """Stop, save the map if asked; whether the mapping thread has ended."""
+        self._stopped.set()
+        with self._news:
+            self._news.notify_all()
+        self._pool.shutdown(wait=True)
+        self._map_services.close()
+        path = self.parameters.map.save_on_exit
+        if path:
+            try:
+                target = Path(path).expanduser().absolute()
+                saved = self._worker.request_save(target, self._slam.trajectory)
+                report: SaveReport = saved.result(SAVE_PATIENCE)
+                print(f"{NAME}: {report.path} saved, {report.size / 1e6:.1f} MB", file=sys.stderr)
+            except (MapError, WorkerError, OSError, FutureTimeout) as error:
+                self.failure = process.NodeFailure(f"map.save_on_exit: {error}")
+        self._worker.close()
+        return True
+
+
+def _hand_over(source: Future, target: Future) -> None:
+    error = source.exception()
+    if error is not None:
+        target.set_exception(error)
+    else:
+        target.set_result(source.result())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of `mapping_node`."""
+    return process.run(NAME, MappingNode, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

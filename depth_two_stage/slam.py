@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames in, poses and map out: odometry or given poses, gating, keyframes, fusion.
+
+The live node, the offline replay and the evaluation all run this. It knows no clock: time is the
+integer nanoseconds of a frame's stamp. One thread calls `Slam.process`; `meshing.MapWorker` may
+copy the map meanwhile (the map has a lock).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from depth_two_stage.camera import Camera
+from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.tracking import Tracker
+from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
+
+# Optical axes (z forward, x right, y down) to REP 103's (x forward, y left, z up).
+LEVEL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+# A stamp that falls back by more is a restarted clock or bag; by less, a frame out of order.
+TIME_JUMP_NS = 1_000_000_000
+MIN_VALID = 0.02  # share of pixels with depth, below which a frame says nothing
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One RGB-D frame: rgb uint8 (H, W, 3), depth float32 (H, W) m (0 = none), rectified.
+
+    ``stamp`` is integer nanoseconds; ``confidence`` float32 (H, W) in 0…1 becomes the map's
+    weight (None: 1 everywhere); ``scale_residual`` is the estimator's relative one (0: none left).
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    camera: Camera
+    stamp: int
+    confidence: np.ndarray | None = None
+    scale_residual: float = 0.0
+
+    def __post_init__(self) -> None:
+        size = self.camera.size
+        if self.rgb.dtype != np.uint8 or self.rgb.shape != (*size, 3):
+            raise ValueError(
+                f"rgb: expected uint8 {(*size, 3)}, got {self.rgb.dtype} {self.rgb.shape}"
+            )
+        for name in ("depth", "confidence"):
+            array = getattr(self, name)
+            if array is None and name == "confidence":
+                continue
+            if array.shape != size or not np.issubdtype(array.dtype, np.floating):
+                raise ValueError(f"{name}: expected float {size}, got {array.dtype} {array.shape}")
+        # Open3D's odometry fails on NaN, so this door is the last place where it may be.
+        depth = np.nan_to_num(self.depth, nan=0.0, posinf=0.0, neginf=0.0)
+        object.__setattr__(self, "depth", np.maximum(depth, 0).astype(np.float32, copy=False))
+        if self.confidence is not None:
+            confidence = np.nan_to_num(self.confidence.astype(np.float32, copy=False), nan=0.0)
+            if confidence.min() < 0 or confidence.max() > 1:
+                raise ValueError(
+                    f"confidence: expected 0 … 1, got {confidence.min():g} … {confidence.max():g}"
+                )
+            object.__setattr__(self, "confidence", confidence)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of a frame.
+
+    ``T_world_camera`` float64 (4, 4), optical camera frame to the level world (None: lost or
+    dropped); ``reason`` is empty or says why it is lost, dropped or was not fused; ``covariance``
+    (6, 6) of x y z (m) and the rotation about x y z (rad), world axes.
+    """
+
+    stamp: int
+    T_world_camera: np.ndarray | None
+    lost: bool
+    reason: str
+    fused: bool
+    keyframe: bool = False
+    covariance: np.ndarray | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Slam:
+    """``Slam(parameters).process(frame[, T_world_camera]) -> Step``.
+
+    Attributes: ``map`` (`tsdf.TsdfMap`), ``trajectory`` (list of (stamp ns, T_world_camera)),
+    ``counters`` (frames, tracked, fused, lost, and one for each cause of a drop), ``start``
+    (T_world_camera (4, 4) of the first frame by own odometry: a level camera).
+    """
+
+    def __init__(self, parameters: MappingNodeParameters | None = None) -> None:
+        self.parameters = parameters or MappingNodeParameters()
+        self.map = TsdfMap(self.parameters.tsdf, self.parameters.pose.map_frame)
+        self.tracker = Tracker(self.parameters.odometry, self.parameters.slam, self.map)
+        self.trajectory: list[tuple[int, np.ndarray]] = []
+        self.counters: Counter[str] = Counter()
+        self.start = LEVEL
+        self._last_stamp: int | None = None
+
+    def process(self, frame: Frame, T_world_camera: np.ndarray | None = None) -> Step:
+        """Track one frame, or take its given pose, and fuse it.
+
+        Nothing is fused of a frame that is lost, out of order, given an impossible pose, without
+        depth, or whose scale is off by more than ``slam.max_scale_residual``.
+        """
+        self.counters["frames"] += 1
+        # Frames whose stamp does not follow the last one's.
+        refusal = self._check_stamp(frame.stamp)
+        if refusal:
+            return self._dropped(frame, "out_of_order", refusal)
+        # Pose.
+        timings: dict[str, float] = {}
+        begin = time.perf_counter()
+        view = self.tracker.view(frame.rgb, frame.depth, frame.camera)
+        if T_world_camera is not None:
+            try:
+                pose = self.tracker.follow(view, frame.stamp, check_pose("pose", T_world_camera))
+            except MapError as error:
+                return self._dropped(frame, "bad_pose", str(error))
+        elif view.valid_share < MIN_VALID:
+            pose = self.tracker.lose(f"depth in {view.valid_share:.1%} of the pixels")
+        elif self.tracker.empty:
+            pose = self.tracker.follow(view, frame.stamp, self.start)
+        else:
+            pose = self.tracker.track(view, frame.stamp)
+        timings["track"] = 1e3 * (time.perf_counter() - begin)
+        if pose.T_world_camera is None:
+            self.counters["lost"] += 1
+            return Step(frame.stamp, None, True, pose.reason, False, timings_ms=timings)
+        self.counters["tracked"] += 1
+        self.trajectory.append((frame.stamp, pose.T_world_camera))
+        # Fusion.
+        begin = time.perf_counter()
+        reason = self._fuse(frame, pose.T_world_camera)
+        timings["fuse"] = 1e3 * (time.perf_counter() - begin)
+        # Keyframes, for recovery.
+        keyframe = not reason and self.tracker.keep(view, pose.T_world_camera)
+        return Step(
+            frame.stamp,
+            pose.T_world_camera,
+            False,
+            reason,
+            not reason,
+            keyframe,
+            pose.covariance,
+            timings,
+        )
+
+    def statistics(self) -> dict[str, float]:
+        """Counts of `process` and of the map, as published on /diagnostics."""
+        return {
+            **self.counters,
+            "keyframes": len(self.tracker.keyframes),
+            **self.map.statistics(),
+        }
+
+    def clear(self) -> None:
+        """Forget map, keyframes and trajectory; the next frame starts a new level world."""
+        self.map.clear()
+        self.tracker.clear()
+        self.trajectory.clear()
+        self._last_stamp = None
+
+    def load(self, path: str) -> None:
+        """Go on with a saved map; MapError leaves everything untouched.
+
+        Its own odometry looks for the camera near the poses of the file's trajectory.
+        """
+        trajectory = self.map.load(path)
+        self.tracker.clear()
+        self.tracker.search([T for _, T in trajectory] or [LEVEL])
+        self.trajectory[:] = trajectory
+        self._last_stamp = None
+
+    def _check_stamp(self, stamp: int) -> str:
+        """Why a frame of this stamp cannot be used; empty when it can."""
+        last = self._last_stamp
+        if last is not None and last - TIME_JUMP_NS < stamp <= last:
+            return f"stamp: expected one after {last} ns, got {stamp}"
+        if last is not None and stamp <= last:
+            self.counters["time_jumps"] += 1
+            self.tracker.forget_velocity()
+        self._last_stamp = stamp
+        return ""
+
+    def _fuse(self, frame: Frame, T_world_camera: np.ndarray) -> str:
+        """Fuse a frame → why not, or nothing."""
+        most = self.parameters.slam.max_scale_residual
+        if not abs(frame.scale_residual) <= most:
+            self.counters["scale_refused"] += 1
+            return f"scale residual {frame.scale_residual:.2f}, expected at most {most:g}"
+        blocks = self.map.integrate(
+            frame.depth, frame.rgb, frame.camera, T_world_camera, frame.confidence
+        )
+        if blocks == 0:
+            self.counters["without_depth"] += 1
+            return "no depth within tsdf.min_range … tsdf.max_range"
+        self.counters["fused"] += 1
+        return ""
+
+    def _dropped(self, frame: Frame, cause: str, reason: str) -> Step:
+        self.counters[cause] += 1
+        return Step(frame.stamp, None, False, reason, False)

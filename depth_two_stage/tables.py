@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports of evaluate, predict and benchmark as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from depth_two_stage.metrics import METRICS
+
+__all__ = [
+    "Bars",
+    "benchmark_table",
+    "calibration_line",
+    "evaluation_tables",
+    "prediction_table",
+    "show",
+]
+
+WIDTH = 160  # of tables that go into a file or a pipe
+
+METHODS = ("mean", "nearest", "linear", "smooth", "coarse", "refined")
+TRAJECTORY = (
+    ("ate_rmse", "ATE m"),
+    ("rpe_rmse", "RPE m/frame"),
+    ("rpe_second_rmse", "RPE m/s"),
+    ("lost_frames", "lost"),
+    ("fused_frames", "fused"),
+    ("slam_frames", "frames"),
+)
+
+
+def show(*things) -> None:
+    """Print tables and lines on stdout; outside a terminal nothing is cut to 80 columns."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    for thing in things:
+        console.print(thing, soft_wrap=isinstance(thing, str), highlight=False)
+
+
+class Bars:
+    """Progress bars on stderr, one for each thing that is walked through."""
+
+    def __enter__(self) -> Bars:
+        """Begin to draw, on a terminal only: elsewhere an error stays the one line on stderr."""
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Clear what was drawn."""
+        self.progress.stop()
+
+    def track(self, items: Iterable, description: str) -> Iterator:
+        """Walk through items (with a length) and show how far."""
+        task = self.progress.add_task(description, total=len(items))
+        for item in items:
+            yield item
+            self.progress.advance(task)
+        self.progress.remove_task(task)
+
+
+def number(value, digits: int = 3) -> str:
+    """Return a figure for a table; a dash where there is none."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, (int, str)) else f"{value:.{digits}f}"
+
+
+def evaluation_tables(report: dict) -> list[Table]:
+    """Return the depth table, and with SLAM those of trajectories and meshes."""
+    title = (
+        f"{report['dataset']} {report['split'] or ''}: {report['frames']} frames, "
+        f"{report['weights']} ({report['engine']} {report['precision']}), anchor "
+        f"{report['anchor']}, protocol {report['protocol']}, mean {report['averaging']}"
+    )
+    depth = Table(title=title)
+    for name in ("sparse", "points", "method", *METRICS, "coverage"):
+        depth.add_column(name, justify="left" if name in ("sparse", "method") else "right")
+    for text, row in report["results"].items():
+        for method in (m for m in METHODS if m in row):
+            scores = row[method]
+            depth.add_row(
+                text,
+                number(row["points"], 0),
+                method,
+                *(number(scores[name]) for name in METRICS),
+                number(scores["coverage"]),
+                style="bold" if method == "refined" else None,
+            )
+    tables = [depth, _confidence(report)]
+    if any("ate_rmse" in row for row in report["results"].values()):
+        tables += [_trajectories(report), _maps(report)]
+    return [table for table in tables if table.row_count]
+
+
+def _confidence(report: dict) -> Table:
+    table = Table(title="confidence: probability of depth within 5 % of the truth")
+    for name in (
+        "sparse",
+        "mean confidence",
+        "share within 5 %",
+        "RMSE",
+        "RMSE of the surest 80 %",
+    ):
+        table.add_column(name, justify="right")
+    for text, row in report["results"].items():
+        c = row["confidence"]
+        if c:
+            kept = f"{number(c['rmse_most_confident_80_percent'])} (-{c['reduction']:.0%})"
+            right = number(c["within_5_percent"])
+            table.add_row(text, number(c["mean"]), right, number(c["rmse_all"]), kept)
+    return table
+
+
+def _trajectories(report: dict) -> Table:
+    depth, poses = report["slam_depth"], report["slam_poses"]
+    table = Table(title=f"trajectory, {depth} depth, poses from {poses}")
+    for name in ("sparse", *(label for _, label in TRAJECTORY)):
+        table.add_column(name, justify="right")
+    for text, row in report["results"].items():
+        table.add_row(text, *(number(row[key]) for key, _ in TRAJECTORY))
+    return table
+
+
+def _maps(report: dict) -> Table:
+    table = Table(title="mesh against the mesh of sensor depth from true poses, at 5 cm")
+    names = ("fscore", "precision", "recall", "accuracy", "completeness")
+    for name in ("sparse", "depth", *names):
+        table.add_column(name, justify="right")
+    for text, row in report["results"].items():
+        for method, scores in row["map"].items():
+            table.add_row(text, method, *(number(scores[name]) for name in names))
+    return table
+
+
+def calibration_line(report: dict) -> str:
+    """Return where the calibration went and what it does on the other half."""
+    c = report["results"]["bernoulli:200"]["confidence"]
+    return (
+        f"wrote {report['calibration']}; other half, 200 samples: dropping the least confident "
+        f"20 % lowers RMSE by {c['reduction']:.1%}"
+    )
+
+
+def prediction_table(rows: list[dict]) -> Table:
+    """Return one row an image."""
+    table = Table(title="predicted")
+    for name in ("image", "points", "with depth", "median m", "left at the points", "ms"):
+        table.add_column(name, justify="left" if name == "image" else "right")
+    for row in rows:
+        table.add_row(
+            row["image"],
+            number(row["points"]),
+            f"{row['depth_share']:.1%}",
+            number(row["median_depth"]),
+            f"{row['scale_residual']:.2%}",
+            number(row["milliseconds"], 1),
+        )
+    return table
+
+
+def benchmark_table(report: dict) -> Table:
+    """Return medians in milliseconds, and ratios to the row that each is compared with."""
+    table = Table(title=f"medians of {report['rounds']} interleaved rounds, {report['machine']}")
+    for name in ("what", "median ms", "p95 ms", "ratio", "to"):
+        table.add_column(name, justify="left" if name in ("what", "to") else "right")
+    for row in report["rows"]:
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+        table.add_row(
+            row["what"], number(row["median"], 2), number(row["p95"], 2), ratio, row["to"] or ""
+        )
+    return table

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training examples: a random view of a frame, the points it gets, the input and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .datasets import Dataset, Sample
+from .datasets.augmentation import Augmentation
+from .datasets.sparse import Beams, bernoulli, lines
+from .networks import NetworkSettings
+from .networks.inputs import assemble
+from .recipes import Recipe, Sparse
+
+
+def draw_points(sample: Sample, sparse: Sparse, rng: np.random.Generator) -> np.ndarray:
+    """Points of a training frame as sparse depth float32 (H, W) m: none, beams or Bernoulli."""
+    kind = rng.random()
+    if kind < sparse.none:
+        return np.zeros(sample.camera.size, np.float32)
+    if kind < sparse.none + sparse.beams:
+        beams = Beams(
+            int(rng.choice(sparse.beam_counts)),
+            noise=rng.uniform(0, sparse.noise),
+            dropout=rng.uniform(0, sparse.dropout),
+        )
+        return lines(sample.depth, sample.camera, beams, rng)
+    low, high = (max(value, 1.0) for value in sparse.samples)
+    return bernoulli(sample.depth, float(np.exp(rng.uniform(np.log(low), np.log(high)))), rng)
+
+
+def make_example(
+    sample: Sample, recipe: Recipe, settings: NetworkSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame → (input float32 (C, h, w), target float32 (1, H, W) m, 0 = none).
+
+    The camera's focal length becomes the network's canonical one, depth is divided by the ratio.
+    """
+    view = Augmentation(
+        rng,
+        settings.input_size,
+        settings.focal,
+        recipe.view.rotation,
+        recipe.view.scale,
+        recipe.view.flip,
+        recipe.view.colour,
+    )
+    rgb, depth, sparse, camera = view(
+        sample.rgb, sample.depth, draw_points(sample, recipe.sparse, rng), sample.camera
+    )
+    ratio = np.float32(camera.focal / settings.focal)
+    x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth)
+    height, width = settings.refined_size
+    target = cv2.resize(depth / ratio, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return x, target[None]
+
+
+def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list[list[float]]:
+    """Mean depth of the frames as a camera of ``focal`` px sees them: rows (12, 16) of metres.
+
+    ``focal`` belongs to ``input_size``, into which the whole frame is taken to be resized.
+    """
+    rows = []
+    for index in range(len(data)):
+        sample = data[index]
+        ratio = sample.camera.resized(input_size[1], input_size[0]).focal / focal
+        valid = (sample.depth > 0).astype(np.float32)
+        small = cv2.resize(sample.depth / np.float32(ratio), (16, 12), interpolation=cv2.INTER_AREA)
+        share = cv2.resize(valid, (16, 12), interpolation=cv2.INTER_AREA)
+        rows.append(np.where(share > 0, small / np.maximum(share, 1e-6), np.nan))
+    mean = np.nanmean(np.stack(rows), axis=0)
+    return np.round(np.where(np.isfinite(mean), mean, np.nanmean(mean)), 3).tolist()
+
+
+class Batches:
+    """Batches of one stage, each a function of (seed, stage, step) alone.
+
+    So a resumed run sees what an uninterrupted one would have seen. In a distributed run each
+    process makes its own share of the global batch. One thread prepares the next batch.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        recipe: Recipe,
+        settings: NetworkSettings,
+        stage: int,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch % world or len(data) < batch:
+            raise ValueError(
+                f"batch: expected a multiple of {world} processes and at most {len(data)} frames, "
+                f"got {batch}"
+            )
+        self.data, self.recipe, self.settings = data, recipe, settings
+        self.stage, self.batch, self.rank, self.world = stage, batch, rank, world
+        self.per_epoch = len(data) // batch
+
+    def make(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: (input (b, C, h, w), target (b, 1, H, W) m)."""
+        epoch, place = divmod(step, self.per_epoch)
+        order = np.random.default_rng([self.recipe.seed, self.stage, epoch]).permutation(
+            len(self.data)
+        )
+        chosen = order[place * self.batch : (place + 1) * self.batch][self.rank :: self.world]
+        made = [
+            make_example(
+                self.data[int(index)],
+                self.recipe,
+                self.settings,
+                np.random.default_rng([self.recipe.seed, self.stage, epoch, int(index)]),
+            )
+            for index in chosen
+        ]
+        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+
+    def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Steps from ``start`` to ``stop`` with their batches."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self.make, start) if start < stop else None
+            for step in range(start, stop):
+                x, target = ahead.result()
+                if step + 1 < stop:
+                    ahead = pool.submit(self.make, step + 1)
+                yield step, x, target

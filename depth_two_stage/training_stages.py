@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one training step of each stage does: forward, losses, backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import losses
+from .networks.two_stage import TwoStage
+from .recipes import Recipe
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on: a loss that is not finite, a state of another recipe."""
+
+
+class _Coarse(nn.Module):
+    """Stage one as one module, as the distributed wrapper wants it."""
+
+    def __init__(self, model: TwoStage) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.coarse(x)
+
+
+class _Refine(nn.Module):
+    """Stage two as one module, as the distributed wrapper wants it."""
+
+    def __init__(self, model: TwoStage) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, coarse: Tensor) -> Tensor:
+        return self.model.refine(coarse)
+
+
+def only_trains(modules: tuple[nn.Module, ...], parts: tuple[nn.Module, ...]) -> None:
+    """Freeze all of ``modules`` but these parts."""
+    for module in modules:
+        module.requires_grad_(False).eval()
+    for part in parts:
+        part.requires_grad_(True).train()
+
+
+class Step:
+    """One step of a stage: call with (input, target m), get the losses by name."""
+
+    name: str
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self.precision, self.device = recipe.precision, device
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.scaler = torch.amp.GradScaler(
+            device.type, enabled=device.type == "cuda" and recipe.precision == "fp16"
+        )
+
+    def autocast(self) -> torch.autocast:
+        """The recipe's arithmetic: bf16 or fp16 where torch takes it to be safe."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+    def descend(self, terms: dict[str, Tensor], optimizer: str) -> dict[str, Tensor]:
+        """Check that every part of the loss is finite, go back, step."""
+        for part, value in terms.items():
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"{self.name}, {part}: expected a finite loss, got {value.item()}"
+                )
+        chosen = self.optimizers[optimizer]
+        chosen.zero_grad(set_to_none=True)
+        self.scaler.scale(sum(terms.values())).backward()
+        self.scaler.step(chosen)
+        self.scaler.update()
+        return {part: value.detach() for part, value in terms.items()}
+
+    def rate(self, value: float) -> None:
+        """Set the learning rate."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = value
+
+
+class CoarseStep(Step):
+    """Stage one: regression of the coarse depth, berHu by default (A, eq. 1)."""
+
+    name = "stage_one"
+
+    def __init__(
+        self,
+        model: TwoStage,
+        recipe: Recipe,
+        device: torch.device,
+        distributed: Callable[[nn.Module], nn.Module],
+    ) -> None:
+        super().__init__(recipe, device)
+        stage = recipe.stage_one
+        only_trains((model,), (model.stage_one,))
+        parameters = list(model.stage_one.parameters())
+        decay = {"weight_decay": stage.weight_decay}
+        self.optimizers["network"] = (
+            torch.optim.SGD(parameters, stage.rate, stage.momentum, **decay)
+            if stage.optimizer == "sgd"
+            else torch.optim.AdamW(parameters, stage.rate, **decay)
+        )
+        self.coarse = distributed(_Coarse(model))
+        self.loss_name, self.loss = stage.loss, losses.LOSSES[stage.loss]
+
+    def __call__(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Input (B, C, h, w), target (B, 1, H, W) m → the loss."""
+        with self.autocast():
+            prediction = self.coarse(x)
+        loss = self.loss(prediction.float(), target, target > 0)
+        return self.descend({self.loss_name: loss}, "network")
+
+
+class RefineStep(Step):
+    """Stage two: the conditional GAN on stage one's frozen output (A, section 3.3)."""
+
+    name = "stage_two"
+
+    def __init__(
+        self,
+        model: TwoStage,
+        discriminator: nn.Module,
+        recipe: Recipe,
+        device: torch.device,
+        distributed: Callable[[nn.Module], nn.Module],
+    ) -> None:
+        super().__init__(recipe, device)
+        self.model, self.discriminator, self.stage = model, discriminator, recipe.stage_two
+        only_trains((model, discriminator), (model.stage_two, discriminator))
+        parts = {"generator": model.stage_two, "discriminator": discriminator}
+        for name, part in parts.items():
+            self.optimizers[name] = torch.optim.Adam(
+                part.parameters(), self.stage.rate, self.stage.betas
+            )
+        self.refine, self.judge = distributed(_Refine(model)), distributed(discriminator)
+
+    def __call__(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Input (B, C, h, w), target (B, 1, H, W) m → the losses of both players."""
+        valid, normalise = target > 0, self.model.normalise
+        with torch.no_grad(), self.autocast():
+            rough = self.model.coarse(x).float()
+        with self.autocast():
+            refined = self.refine(rough).float()
+        # Where there is no truth, both pairs show the rough depth: nothing there tells them apart.
+        condition = normalise(rough)
+        real = normalise(torch.where(valid, target, rough))
+        fake = normalise(torch.where(valid, refined, rough))
+        # 1. The discriminator: real against refined, halved as in the work that A builds on.
+        with self.autocast():
+            sees_real, sees_fake = self.judge(condition, real), self.judge(condition, fake.detach())
+        against = losses.adversarial(sees_real.float(), True)
+        against = 0.5 * (against + losses.adversarial(sees_fake.float(), False))
+        found: dict[str, Any] = self.descend({"discriminator": against}, "discriminator")
+        # 2. The generator: be taken for real, and stay near the truth (A, eq. 3).
+        self.discriminator.requires_grad_(False)
+        with self.autocast():
+            logits = self.discriminator(condition, fake)
+        terms = {
+            "adversarial": self.stage.adversarial * losses.adversarial(logits.float(), True),
+            # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them.
+            "l1": self.stage.l1
+            * (2 / self.model.settings.max_depth)
+            * losses.l1(refined, target, valid),
+        }
+        found |= self.descend(terms, "generator")
+        self.discriminator.requires_grad_(True)
+        return found

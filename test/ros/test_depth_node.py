@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""depth_node in a process of its own, over DDS: what it publishes, from what, and when."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rig
+from rig import SIZE, TestCamera, image_values, stamp_of
+from sensor_msgs.msg import Image, PointCloud2
+
+DEPTH, INFO, POINTS = "depth/image_rect", "depth/camera_info", "points"
+DISTORTION = (-0.3, 0.1, 0.001, -0.001, 0.0)
+
+
+def newest(heard, topic, stamp):
+    """The message of that stamp, if it has come."""
+    return next((m for m in reversed(heard[topic]) if stamp_of(m) == stamp), None)
+
+
+def one_frame(node, camera, *topics, **messages):
+    """Send one pair; the outputs with its stamp, in the order of ``topics``."""
+    stamp = camera.send(**messages)
+    heard = node.rig.heard
+    arrived = node.rig.until(lambda: all(newest(heard, topic, stamp) for topic in topics), 15.0)
+    assert arrived, node.process.text()
+    return [newest(heard, topic, stamp) for topic in topics]
+
+
+def listen(node, *topics):
+    """Listen, and wait until the node knows."""
+    node.rig.listen(*topics)
+    assert node.rig.until(
+        lambda: all(node.rig.node.count_publishers(topic) for topic in topics), 10.0
+    )
+    node.rig.spin(0.3)
+
+
+def test_every_output_has_the_images_stamp_frame_and_size(depth_node, camera):
+    listen(depth_node, *rig.TYPES)
+    messages = dict(zip(rig.TYPES, one_frame(depth_node, camera, *rig.TYPES), strict=True))
+    for message in messages.values():
+        assert message.header.frame_id == "camera"
+    for topic in (DEPTH, INFO, "depth/confidence", "depth/coarse", "image_rect", "overlay"):
+        assert (messages[topic].height, messages[topic].width) == SIZE, topic
+    depth = image_values(messages[DEPTH])
+    assert messages[DEPTH].encoding == "32FC1"
+    assert np.isfinite(depth).mean() > 0.9
+    assert (depth[np.isfinite(depth)] > 0).all()
+    confidence = image_values(messages["depth/confidence"])
+    assert 0 <= confidence.min() < confidence.max() <= 1
+    assert [field.name for field in messages[POINTS].fields] == ["x", "y", "z", "rgb"]
+    assert np.array_equal(image_values(messages["image_rect"]), rig.texture())
+
+
+def test_cloud_falls_on_its_pixels_through_the_published_camera_info(depth_node, camera):
+    """Projects points through the camera_info of a distorted camera, at half size."""
+    assert depth_node.rig.set_parameter("output.scale", 0.5).successful
+    assert depth_node.rig.set_parameter("cloud.organized", True).successful
+    assert depth_node.rig.set_parameter("cloud.step", 1).successful
+    try:
+        listen(depth_node, DEPTH, INFO, POINTS, "image_rect")
+        depth, info, cloud, image = one_frame(
+            depth_node,
+            camera,
+            *(DEPTH, INFO, POINTS, "image_rect"),
+            info=rig.camera_info(D=DISTORTION),
+        )
+    finally:
+        depth_node.rig.set_parameter("output.scale", 1.0)
+        depth_node.rig.set_parameter("cloud.organized", False)
+        depth_node.rig.set_parameter("cloud.step", 2)
+    half = (SIZE[0] // 2, SIZE[1] // 2)
+    for message in (depth, info, cloud, image):
+        assert (message.height, message.width) == half
+    assert not any(info.d)
+    assert info.r.reshape(3, 3).tolist() == np.eye(3).tolist()
+    P = np.array(info.p).reshape(3, 4)
+    K = np.array([[35.0, 0, 19.5], [0, 35.0, 14.5], [0, 0, 1]])  # half-pixel centres
+    assert np.allclose(P, np.hstack([K, np.zeros((3, 1))]))
+    assert np.allclose(np.array(info.k).reshape(3, 3), K)
+    points = np.frombuffer(bytes(cloud.data), np.float32).reshape(-1, 4)
+    rows, columns = np.divmod(np.arange(len(points)), half[1])
+    seen = np.isfinite(points[:, 2])
+    assert seen.mean() > 0.5
+    u, v, w = P[:, :3] @ points[seen, :3].T.astype(np.float64)
+    assert np.abs(u / w - columns[seen]).max() < 1e-3
+    assert np.abs(v / w - rows[seen]).max() < 1e-3
+    assert np.allclose(points[seen, 2], image_values(depth).ravel()[seen])
+    # The colour of a point is that of the pixel it falls on.
+    packed = points[:, 3].copy().view(np.uint32)[seen]
+    colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1)
+    assert np.array_equal(colours, image_values(image).reshape(-1, 3)[seen])
+
+
+def test_lidar_may_come_stop_and_return(depth_node, camera):
+    """The depth follows the points, the mode says which; the flow never stops."""
+    listen(depth_node, DEPTH, "overlay")
+    lidar = depth_node.rig.publisher(PointCloud2, "lidar")
+    assert depth_node.rig.until(lambda: lidar.get_subscription_count() > 0)
+    for wall, mode in ((3.0, "rgb+lidar"), (None, "rgb"), (5.0, "rgb+lidar")):
+        stamp = depth_node.rig.now() + round(3e8)  # further than lidar.max_age from the last
+        if wall is not None:
+            lidar.publish(rig.cloud(rig.wall(wall), stamp - 20_000_000))
+            depth_node.rig.spin(0.2)
+        depth, overlay = one_frame(depth_node, camera, DEPTH, "overlay", stamp=stamp)
+        values = image_values(depth)
+        expected = 2.8 * 70 / 80 * 76 / 64.75 if wall is None else wall
+        assert np.nanmedian(values) == pytest.approx(expected, rel=0.02)
+        drawn = not np.array_equal(image_values(overlay), rig.texture())
+        assert drawn is (wall is not None)
+        assert depth_node.rig.fresh_values()["mode"] == mode
+        assert (int(depth_node.rig.values["points in view"]) > 50) is (wall is not None)
+        depth_node.rig.spin(0.3)
+    depth_node.rig.node.destroy_publisher(lidar)
+
+
+def test_sparse_depth_image_is_used_like_points(depth_node, camera):
+    listen(depth_node, DEPTH)
+    sparse = depth_node.rig.publisher(Image, "sparse_depth")
+    assert depth_node.rig.until(lambda: sparse.get_subscription_count() > 0)
+    values = np.zeros(SIZE, np.uint16)
+    values[::6, ::6] = 1500
+    message = Image(height=SIZE[0], width=SIZE[1], encoding="16UC1", step=2 * SIZE[1])
+    message.data = rig.data(values)
+    stamp = depth_node.rig.now()
+    message.header.stamp = rig.ros_time(stamp)
+    sparse.publish(message)
+    depth_node.rig.spin(0.2)
+    (depth,) = one_frame(depth_node, camera, DEPTH, stamp=stamp)
+    assert np.nanmedian(image_values(depth)) == pytest.approx(1.5, rel=0.02)
+    assert depth_node.rig.fresh_values()["mode"] == "rgb+sparse_depth"
+    depth_node.rig.node.destroy_publisher(sparse)
+
+
+def test_image_size_may_change_while_it_runs(depth_node, camera):
+    listen(depth_node, DEPTH, INFO)
+    for size in (SIZE, (48, 101), (33, 64), SIZE):
+        depth, info = one_frame(
+            depth_node, camera, DEPTH, INFO, image=rig.rgb_image(size), info=rig.camera_info(size)
+        )
+        assert (depth.height, depth.width) == (info.height, info.width) == size
+
+
+def test_nothing_is_computed_for_nobody(depth_node, camera):
+    before = depth_node.rig.fresh_values()
+    key = "frames without subscriber"
+    assert camera.stream(lambda: int(depth_node.rig.values[key]) >= int(before[key]) + 5)
+    after = depth_node.rig.fresh_values()
+    assert after["frames processed"] == before["frames processed"]
+    # The rectified image alone needs no network.
+    listen(depth_node, "image_rect")
+    network = after.get("estimator total ms")
+    one_frame(depth_node, camera, "image_rect")
+    assert depth_node.rig.fresh_values().get("estimator total ms") == network
+
+
+def test_newest_frame_wins_and_every_frame_is_accounted_for(depth_node, camera):
+    listen(depth_node, DEPTH)
+    one_frame(depth_node, camera, DEPTH)  # losses are counted from the first frame on
+    before = depth_node.rig.fresh_values()
+    last = [camera.send() for _ in range(40)][-1]
+    assert depth_node.rig.until(lambda: newest(depth_node.rig.heard, DEPTH, last), 15.0)
+    after = depth_node.rig.fresh_values()
+
+    def more(key):
+        return int(after.get(key, 0)) - int(before.get(key, 0))
+
+    dropped = sum(more(key) for key in after if key.startswith("dropped: "))
+    assert more("frames in") == 40
+    assert more("frames processed") + dropped == 40
+    assert more("frames processed") > 0
+    assert dropped > 0
+
+
+def test_compressed_images_are_used_when_there_are_no_others(depth_node):
+    camera = TestCamera(depth_node.rig, compressed=True)
+    camera.connect()
+    listen(depth_node, "image_rect")
+    (image,) = one_frame(depth_node, camera, "image_rect", image=rig.jpeg_image())
+    difference = image_values(image).astype(int) - rig.texture().astype(int)
+    assert np.abs(difference).mean() < 8
+    depth_node.rig.ignore()
+    camera.close()
+
+
+def test_best_effort_camera_is_adopted_and_said(depth_node):
+    camera = TestCamera(depth_node.rig, reliable=False)
+    camera.connect()
+    listen(depth_node, DEPTH)
+    assert camera.stream(lambda: depth_node.rig.heard[DEPTH])
+    assert "/image (Image) from rig: best effort, volatile (as its publisher)" in (
+        depth_node.process.text()
+    )
+    depth_node.rig.ignore()
+    camera.close()
+
+
+def test_the_weakest_of_two_publishers_is_adopted(depth_node, camera):
+    """A best-effort publisher that joins a reliable one must be heard too."""
+    listen(depth_node, DEPTH)
+
+    def adopted() -> str:
+        lines = depth_node.process.text().splitlines()
+        return [line for line in lines if "/image (Image) from rig: " in line][-1]
+
+    assert camera.stream(lambda: "reliable" in adopted())
+    weak = TestCamera(depth_node.rig, reliable=False)
+    line = "best effort, volatile (the weakest of 2 publishers)"
+    assert weak.stream(lambda: adopted().endswith(line))
+    one_frame(depth_node, weak, DEPTH)
+    weak.close()
+
+
+def test_parameters_change_at_run_time_or_are_read_only(depth_node, camera):
+    listen(depth_node, DEPTH)
+    assert depth_node.rig.set_parameter("output.encoding", "16UC1").successful
+    (depth,) = one_frame(depth_node, camera, DEPTH)
+    assert depth_node.rig.set_parameter("output.encoding", "32FC1").successful
+    assert depth.encoding == "16UC1"
+    assert 2000 < np.median(image_values(depth)) < 4000
+    for name, value, said in (
+        ("estimator.engine", "openvino", "read-only"),
+        ("lidar.max_age", 11.0, "out of range"),
+        ("estimator.anchor", "glue", "expected one of 'none', 'scale', 'residual', got 'glue'"),
+        ("lidar.extrinsics", [1.0, 2.0], "lidar.extrinsics: expected 7 numbers"),
+    ):
+        result = depth_node.rig.set_parameter(name, value)
+        assert not result.successful
+        assert said in result.reason
+
+
+def test_depth_that_comes_too_late_is_not_published(depth_node, camera):
+    listen(depth_node, DEPTH)
+    assert depth_node.rig.set_parameter("output.max_latency", 2).successful  # an integer will do
+    late = camera.send(stamp=depth_node.rig.now() - 5_000_000_000)
+    depth_node.rig.spin(0.5)
+    (_,) = one_frame(depth_node, camera, DEPTH)
+    assert depth_node.rig.set_parameter("output.max_latency", 0.0).successful
+    assert newest(depth_node.rig.heard, DEPTH, late) is None
+    assert depth_node.rig.fresh_values()["dropped: too late"] == "1"
+    assert "output.max_latency: expected depth at most 2 s after its image" in (
+        depth_node.process.text()
+    )
+
+
+def test_diagnostics_say_what_runs(depth_node, camera, tiny):
+    listen(depth_node, DEPTH)
+    one_frame(depth_node, camera, DEPTH)
+    values = depth_node.rig.fresh_values()
+    assert depth_node.rig.status.name == "depth_node"
+    assert values["model"] == tiny.stem
+    assert len(values["checksum"]) >= 12
+    assert (values["engine"], values["precision"], values["device"]) == ("torch", "fp32", "cpu")
+    for step in ("decode", "points", "estimator network", "publish", "total"):
+        assert float(values[f"{step} ms"]) >= 0
+    assert 0 <= float(values["input age ms"]) < 10_000
+    assert values["mode"] == "rgb"

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""depth_node as a process: signals, parameters and weights that are wrong, what the log says."""
+
+import signal
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rig
+from rig import Process, Rig, TestCamera
+
+MODULE = "depth_two_stage.ros.depth_node"
+DEPTH = "depth/image_rect"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_work_ends_it_well(number, tiny, free_domain, tmp_path):
+    domain = free_domain()
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *rig.parameters(tiny))
+    other = Rig(domain)
+    try:
+        camera = TestCamera(other)
+        camera.connect()
+        other.listen(*rig.TYPES)
+        assert camera.stream(lambda: len(other.heard[DEPTH]) > 2, period=0.02, timeout=60.0)
+        for _ in range(5):
+            camera.send()
+        process.child.send_signal(number)
+        assert process.end(number) == 0, process.text()  # twice, as a terminal's Ctrl-C arrives
+    finally:
+        process.end()
+        other.close()
+    assert "Traceback" not in process.text()
+    assert "Error" not in process.text()
+
+
+def test_a_signal_while_the_model_loads_ends_it_well(tiny, free_domain, tmp_path):
+    domain = free_domain()
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *rig.parameters(tiny))
+    other = Rig(domain)
+    try:
+        assert other.until(lambda: DEPTH.split("/")[0] and other.node.count_publishers(DEPTH), 30.0)
+        assert process.end(signal.SIGTERM) == 0, process.text()
+    finally:
+        process.end()
+        other.close()
+    assert "Traceback" not in process.text()
+
+
+def wrong_yaml(text: str):
+    return lambda folder: ["--params-file", str(_written(folder / f"{len(text)}.yaml", text))]
+
+
+def _written(path, text):
+    path.write_text(text)
+    return path
+
+
+WRONG = [
+    (
+        ["-p", "lidar.max_agee:=1.0"],
+        "lidar.max_agee: expected a parameter of this package, got an unknown name; "
+        "did you mean 'lidar.max_age'?",
+    ),
+    (["-p", "lidar.max_age:=11.0"], "lidar.max_age: expected a number in [0, 10], got 11.0"),
+    (["-p", "cloud.step:=fast"], "cloud.step: expected an integer in [1, 64], got 'fast'"),
+    (["-p", "estimator.device:=gpu"], "estimator.device: expected one of 'auto', 'cuda', 'cpu'"),
+    (
+        ["-p", "lidar.extrinsics:=[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]"],
+        "lidar.extrinsics: expected 7 numbers x y z qx qy qz qw, the last four of norm 1",
+    ),
+    (
+        wrong_yaml("/**:\n  ros__parameters:\n    claud: {step: 2}\n"),
+        "claud.step: expected a parameter of this package, got an unknown name",
+    ),
+    (wrong_yaml("depth_node: [1"), "expected YAML"),
+    (["-p", "qos_overrides./points.publisher.reliability:=banana"], "qos_overrides of points: "),
+    (["-p", "use_sim_time:=5"], "'use_sim_time' to '5' of type 'INTEGER', expecting type 'BOOL'"),
+    (["--params-file", "/nowhere.yaml"], "/nowhere.yaml: expected a readable parameter file"),
+]
+
+
+def test_wrong_parameters_are_named_in_one_line(free_domain, tmp_path):
+    domain = free_domain()
+    started = [
+        (
+            Process(
+                MODULE,
+                tmp_path,
+                domain,
+                "--ros-args",
+                *(arguments(tmp_path) if callable(arguments) else arguments),
+            ),
+            line,
+        )
+        for arguments, line in WRONG
+    ]
+    for process, line in started:
+        assert process.wait() == 2, process.text()
+        said = [text for text in process.text().splitlines() if "[INFO]" not in text]
+        assert len(said) == 1
+        assert said[0].startswith("depth_node: ")
+        assert line in said[0]
+
+
+def damaged(kind: str, tiny, folder):
+    path = folder / f"{kind}.safetensors"
+    whole = tiny.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "other architecture":
+        path.write_bytes(whole.replace(b"resnet18", b"resnet50", 1))
+    return path  # "missing" is not written
+
+
+def test_weights_that_cannot_be_used_are_named_in_one_line(tiny, free_domain, tmp_path):
+    domain = free_domain()
+    started = []
+    for kind in ("missing", "truncated", "other architecture"):
+        values = rig.parameters(damaged(kind, tiny, tmp_path))
+        started.append(Process(MODULE, tmp_path, domain, "--ros-args", *values))
+    for process in started:
+        assert process.wait() == 1, process.text()
+        said = [line for line in process.text().splitlines() if line.startswith("depth_node: ")]
+        assert len(said) == 1
+        assert "expected" in said[0]
+        assert "Traceback" not in process.text()
+
+
+def test_the_shipped_yaml_reaches_the_node(tiny, free_domain, tmp_path):
+    """The whole default file is accepted, and integers for numbers."""
+    from depth_two_stage.config import default_yaml
+
+    path = _written(tmp_path / "default.yaml", default_yaml())
+    mine = _written(
+        tmp_path / "mine.yaml",
+        "/**:\n  ros__parameters:\n    lidar.max_age: 1\n"
+        "    lidar.extrinsics: [0, -0.1, 0.05, 0, 0, 0, 1]\n"
+        "    qos_overrides: {/points: {publisher: {reliability: best_effort}}}\n"
+        "depth_node:\n  ros__parameters:\n    cloud: {max_range: 7}\n",
+    )
+    domain = free_domain()
+    files = ["--params-file", str(path), "--params-file", str(mine)]
+    values = rig.parameters(tiny, **{"lidar.extrinsics": None})
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *files, *values)
+    other = Rig(domain)
+    try:
+        assert other.until(lambda: "model" in other.values, 60.0), process.text()
+        assert other.get_parameters("cloud.max_range", "lidar.max_age") == [7.0, 1.0]
+        assert tuple(other.get_parameters("lidar.extrinsics")[0]) == rig.EXTRINSICS
+        for topic, reliability in (("points", "BEST_EFFORT"), ("overlay", "RELIABLE")):
+            (publisher,) = other.node.get_publishers_info_by_topic(topic)
+            assert publisher.qos_profile.reliability.name == reliability
+        described = other.describe("lidar.max_age")
+        assert described.description
+        assert described.floating_point_range[0].to_value == 10.0
+        assert not described.read_only
+        assert other.describe("estimator.weights").read_only
+    finally:
+        assert process.end() == 0
+        other.close()
+
+
+def test_a_file_for_other_nodes_is_noticed(tiny, free_domain, tmp_path):
+    path = _written(tmp_path / "p.yaml", "depht_node:\n  ros__parameters:\n    cloud: {step: 3}\n")
+    domain = free_domain()
+    process = Process(MODULE, tmp_path, domain, "--ros-args", "--params-file", str(path))
+    other = Rig(domain)
+    try:
+        line = "the parameter file has no section that holds for /depth_node"
+        assert other.until(lambda: line in process.text(), 30.0), process.text()
+    finally:
+        process.end()
+        other.close()
+
+
+def test_sim_time_remappings_and_a_namespace(tiny, free_domain, tmp_path):
+    """A recording played with /clock: ages are of the recording's time, a new start is noticed."""
+    from rosgraph_msgs.msg import Clock
+    from sensor_msgs.msg import CompressedImage, Image
+
+    domain = free_domain()
+    rules = ["-r", "__ns:=/robot", "-r", "image:=/head/image_raw"]
+    values = rig.parameters(tiny, **{"use_sim_time": "true", "output.max_latency": "1.0"})
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *rules, *values)
+    other = Rig(domain)
+    second = 1_000_000_000
+    start = 1_300_000_000 * second
+    try:
+        clock = other.node.create_publisher(Clock, "/clock", 10)
+        depths = []
+        other.node.create_subscription(Image, "/robot/depth/image_rect", depths.append, 10)
+        images = other.publisher(CompressedImage, "/head/image_raw/compressed")
+        infos = other.publisher(rig.CameraInfo, "/robot/camera_info")
+        assert other.until(lambda: images.get_subscription_count() > 0, 60.0), process.text()
+        assert other.until(lambda: infos.get_subscription_count() > 0, 10.0)
+
+        def send(stamp: int, now: int) -> bool:
+            """Send an image stamped ``stamp`` at ``now``; whether its depth comes."""
+            clock.publish(Clock(clock=rig.ros_time(now)))
+            other.spin(0.3)
+            image, info = rig.jpeg_image(), rig.camera_info()
+            image.header.stamp = info.header.stamp = rig.ros_time(stamp)
+            images.publish(image)
+            infos.publish(info)
+            return other.until(lambda: any(rig.stamp_of(m) == stamp for m in depths), 3.0)
+
+        assert other.until(lambda: send(start, start), 30.0), process.text()
+        assert send(start + second, start + second)
+        assert not send(start + 2 * second, start + 5 * second)  # three seconds late
+        assert "output.max_latency: expected depth at most 1 s" in process.text()
+        assert send(start + second // 2, start + second // 2)
+        assert "the node's clock went back: starting again" in process.text()
+        assert other.status.name == "robot/depth_node"
+    finally:
+        assert process.end() == 0
+        other.close()
+
+
+def test_a_best_effort_camera_that_loses_images_is_named(tiny, free_domain, tmp_path):
+    """Large images, best effort, default transports on both sides: most are lost."""
+    domain = free_domain()
+    values = rig.parameters(tiny, **{"watchdog.period": "1.0"})
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *values)
+    other = Rig(domain)
+    try:
+        camera = TestCamera(other, reliable=False)
+        camera.connect()
+        other.listen("image_rect")
+        size = (720, 1280)
+        image, info = rig.rgb_image(size), rig.camera_info(size)
+        line = "images on /image were lost on the way: make the camera reliable"
+        said = camera.stream(
+            lambda: line in process.text(),
+            period=0.03,
+            timeout=20.0,
+            image=lambda: image,
+            info=lambda: info,
+        )
+        values = other.fresh_values()
+        mostly_lost = 2 * int(values["dropped: in transport"]) > int(values["frames in"])
+        assert said is mostly_lost
+        if not mostly_lost:
+            pytest.skip("this machine's DDS loses few large best-effort images")
+    finally:
+        process.end()
+        other.close()
+
+
+def test_extrinsics_arrive_by_tf(tiny, free_domain, tmp_path):
+    """Without a transform the LiDAR is left out and the reason said; with it, it is used."""
+    pytest.importorskip("tf2_ros", reason="tf2_ros is not installed")
+    import numpy as np
+    from sensor_msgs.msg import PointCloud2
+
+    from depth_two_stage.ros.transforms import Broadcaster
+
+    domain = free_domain()
+    values = rig.parameters(tiny, **{"lidar.extrinsics": None})
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *values)
+    other = Rig(domain)
+    try:
+        camera = TestCamera(other)
+        lidar = other.publisher(PointCloud2, "lidar")
+        camera.connect()
+        assert other.until(lambda: lidar.get_subscription_count() > 0, 10.0)
+        other.listen(DEPTH)
+
+        def mode_is(mode: str):
+            lidar.publish(rig.cloud(rig.wall(), other.now()))
+            return other.values.get("mode") == mode
+
+        assert camera.stream(lambda: mode_is("rgb"))
+        assert camera.stream(
+            lambda: "no transform from 'lidar' to 'camera'" in process.text() or mode_is("")
+        )
+        T = np.eye(4)
+        T[:3, 3] = rig.EXTRINSICS[:3]
+        Broadcaster(other.node).send_static(T, "camera", "lidar", other.now())
+        assert camera.stream(lambda: mode_is("rgb+lidar")), process.text()
+        assert np.nanmedian(rig.image_values(other.heard[DEPTH][-1])) == pytest.approx(
+            3.0, rel=0.02
+        )
+    finally:
+        assert process.end() == 0
+        other.close()

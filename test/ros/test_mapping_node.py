@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mapping_node as a process, fed over DDS with a rendered room."""
+
+import signal
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.serialization import deserialize_message
+from rig import Process, Rig
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import Marker
+
+from depth_two_stage.datasets import open_dataset
+from depth_two_stage.files import read_ply
+from depth_two_stage.messages import stamp_ns, to_points, to_transform
+from depth_two_stage.ros import build, markers
+from depth_two_stage.ros.motion import T_LINK_OPTICAL
+from depth_two_stage.ros.poses import PoseError, between, interpolated
+from depth_two_stage.tsdf import Surface
+
+NODE = "depth_two_stage.ros.mapping_node"
+FRAMES = 12
+COARSE_MAP = ("-p", "tsdf.voxel_size:=0.02", "-p", "tsdf.memory_mb:=128.0")
+
+
+@pytest.fixture(scope="module")
+def room():
+    """Frames of a hand-held camera in a rendered room, 120x160."""
+    return list(open_dataset("rendered", ".", f"frames:{FRAMES * 8},size:120x160"))[:FRAMES]
+
+
+@pytest.fixture
+def rig(ros_domain, ros_env):
+    made = Rig(ros_domain)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(ros_domain, ros_env, tmp_path):
+    started = []
+
+    def begin(*arguments: str) -> Process:
+        started.append(Process(NODE, tmp_path, ros_domain, "--ros-args", *COARSE_MAP, *arguments))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.end()
+
+
+class Sender:
+    """What depth_node publishes, made from a rendered room."""
+
+    def __init__(self, rig: Rig, *, poses: bool = False) -> None:
+        self.rig = rig
+        self.depth = rig.publisher(Image, "depth/image_rect")
+        self.info = rig.publisher(CameraInfo, "depth/camera_info")
+        self.image = rig.publisher(Image, "image_rect")
+        self.confidence = rig.publisher(Image, "depth/confidence")
+        self.pose = rig.publisher(PoseStamped, "pose") if poses else None
+
+    def connect(self) -> None:
+        publishers = [self.depth, self.info, self.image, self.confidence]
+        publishers += [self.pose] if self.pose else []
+        assert self.rig.until(lambda: all(p.get_subscription_count() for p in publishers), 60.0)
+        self.rig.spin(0.3)
+
+    def send(self, sample, *, depth=None, info=None, rgb=None) -> None:
+        header = build.header(sample.stamp, "optical")
+        self.info.publish(build.camera_info(sample.camera, header) if info is None else info)
+        self.image.publish(build.rgb(sample.rgb if rgb is None else rgb, header))
+        certain = np.ones(sample.depth.shape, np.float32)
+        self.confidence.publish(build.confidence(certain, header))
+        self.depth.publish(build.depth(sample.depth if depth is None else depth, header))
+
+    def send_pose(self, T: np.ndarray, stamp: int) -> None:
+        self.pose.publish(PoseStamped(header=build.header(stamp, "world"), pose=build.pose(T)))
+
+
+def listen(rig: Rig, **topics: type) -> None:
+    for name, kind in topics.items():
+        topic = name.replace("__", "/")
+        rig.heard[topic] = []
+        rig.node.create_subscription(kind, topic, rig.heard[topic].append, 20)
+
+
+def call(rig: Rig, kind: type, name: str, request=None):
+    client = rig.node.create_client(kind, f"/mapping_node/{name}")
+    assert rig.until(client.service_is_ready, 20.0)
+    future = client.call_async(request or kind.Request())
+    assert rig.until(future.done, 60.0)
+    rig.node.destroy_client(client)
+    return future.result()
+
+
+def corners(marker: Marker) -> np.ndarray:
+    return np.array([[p.x, p.y, p.z] for p in marker.points])
+
+
+def _steps(poses: np.ndarray) -> np.ndarray:
+    """Motion (N - 1, 4, 4) from each pose (N, 4, 4) to the next."""
+    return np.linalg.inv(poses[:-1]) @ poses[1:]
+
+
+def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_path):
+    exit_path = tmp_path / "exit.npz"
+    node = start("-p", f"map.save_on_exit:={exit_path}", "-p", f"map.save_path:={tmp_path}/m.ply")
+    listen(rig, odom=Odometry, path=Path, map__mesh=Marker, map__points=PointCloud2)
+    sender = Sender(rig)
+    sender.connect()
+    for count, sample in enumerate(room, 1):
+        sender.send(sample)
+        assert rig.until(lambda count=count: len(rig.heard["odom"]) == count, 20.0), node.text()
+
+    # Poses: stamps as sent, level at the start, motion as in truth.
+    poses = rig.heard["odom"]
+    assert [stamp_ns(message) for message in poses] == [sample.stamp for sample in room]
+    assert {(m.header.frame_id, m.child_frame_id) for m in poses} == {("odom", "camera_link")}
+    found = np.array([to_transform(message) @ T_LINK_OPTICAL for message in poses])
+    true = np.array([sample.T_world_camera for sample in room])
+    for estimate, truth in zip(_steps(found), _steps(true), strict=True):
+        assert np.abs(estimate - truth).max() < 0.04
+    assert np.allclose(to_transform(poses[0]), np.eye(4), atol=1e-6)
+    variances = np.array(poses[-1].pose.covariance).reshape(6, 6).diagonal()
+    assert (variances > 0).all() and (variances < 1).all()
+
+    # The map: in front of the first camera_link, x forward; in colour.
+    heard = rig.heard
+    assert rig.until(lambda: heard["map/mesh"] and len(heard["map/mesh"][-1].points) > 300, 20.0)
+    assert rig.until(lambda: heard["map/points"] and heard["map/points"][-1].width > 300, 20.0)
+    mesh = rig.heard["map/mesh"][-1]
+    assert mesh.header.frame_id == "map" and len(mesh.points) == len(mesh.colors)
+    surface = corners(mesh)
+    view = true[0][:3, :3].T @ (true[0][:3, 3] - true[0][:3, 3])
+    depth = room[0].depth[room[0].depth > 0]
+    assert view @ view == 0 and abs(np.median(surface[:, 0]) - np.median(depth)) < 1.0
+    assert surface[:, 0].min() > 0
+    assert len(to_points(rig.heard["map/points"][-1])) > 300
+    assert rig.until(lambda: rig.heard["path"], 10.0)
+
+    def malformed(count: str) -> None:  # one at a time: a newer frame would take its place
+        assert rig.until(lambda: rig.values.get("dropped: malformed") == count, 20.0), node.text()
+
+    # What cannot be used is dropped by name, and the node goes on.
+    bad = build.camera_info(room[0].camera, build.header(room[-1].stamp + 10**8, "optical"))
+    bad.k[0] = bad.p[0] = 0.0
+    late = room[-1].__class__(**{**vars(room[-1]), "stamp": room[-1].stamp + 10**8})
+    sender.send(late, info=bad)
+    malformed("1")
+    later = room[-1].__class__(**{**vars(late), "stamp": late.stamp + 10**8})
+    sender.send(later, rgb=later.rgb[::2, ::2].copy())
+    malformed("2")
+    blind = room[-1].__class__(**{**vars(late), "stamp": late.stamp + 2 * 10**8})
+    sender.send(blind, depth=np.zeros_like(blind.depth))
+    assert rig.until(lambda: rig.values.get("last stamp") == str(blind.stamp), 20.0), node.text()
+    assert len(rig.heard["odom"]) == FRAMES
+    assert rig.values["dropped: lost"] == "1"
+    assert float(rig.values["map_blocks"]) > 0
+
+    saved = call(rig, Trigger, "save_map")
+    assert saved.success, saved.message
+    assert len(read_ply(tmp_path / "m.ply").triangles) > 100
+    assert call(rig, SetBool, "pause", SetBool.Request(data=True)).success
+    sender.send(room[0].__class__(**{**vars(room[0]), "stamp": blind.stamp + 10**8}))
+    assert rig.until(lambda: rig.values.get("dropped: paused") == "1", 20.0)
+    assert call(rig, SetBool, "pause", SetBool.Request(data=False)).success
+
+    assert node.end(signal.SIGTERM, 60.0) == 0, node.text()
+    assert exit_path.is_file() and "exit.npz saved" in node.text()
+
+    # Another process goes on from that file: the map is there before any frame.
+    listen(rig, map__mesh=Marker)
+    second = start("-p", f"map.load:={exit_path}")
+    assert rig.until(lambda: rig.heard["map/mesh"], 60.0), second.text()
+    assert len(rig.heard["map/mesh"][0].points) > 300
+    assert call(rig, Trigger, "clear").success
+    assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE, 20.0)
+
+
+def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
+    node = start(
+        "-p", "pose.source:=pose", "-p", "pose.timeout:=0.3", "-p", "map.save_path:=/proc/x.npz"
+    )
+    listen(rig, odom=Odometry, map__mesh=Marker)
+    sender = Sender(rig, poses=True)
+    sender.connect()
+    sender.send(room[0])
+    assert rig.until(lambda: rig.values.get("dropped: no pose") == "1", 20.0), node.text()
+    assert "pose: expected poses, got nothing on /pose" in node.text()
+    half = 20_000_000
+    for before, sample in pairwise(room):
+        T = sample.T_world_camera
+        sender.send_pose(between(before.T_world_camera, T, 0.5), sample.stamp - half)
+        sender.send_pose(
+            T @ np.linalg.inv(between(before.T_world_camera, T, 0.5)) @ T, sample.stamp + half
+        )
+        heard = len(rig.heard["odom"])
+        sender.send(sample)
+        assert rig.until(lambda heard=heard: len(rig.heard["odom"]) > heard, 20.0), node.text()
+    found = np.array([to_transform(message) @ T_LINK_OPTICAL for message in rig.heard["odom"]])
+    true = np.array([sample.T_world_camera for sample in room[1:]])
+    assert np.abs(found[:, :3, 3] - true[:, :3, 3]).max() < 2e-3
+    assert {message.header.frame_id for message in rig.heard["odom"]} == {"world"}
+    assert rig.until(lambda: rig.heard["map/mesh"] and rig.heard["map/mesh"][-1].points, 20.0)
+    assert rig.heard["map/mesh"][-1].header.frame_id == "world"
+    # A disk that takes nothing: the service says so, the node lives.
+    saved = call(rig, Trigger, "save_map")
+    assert not saved.success and "/proc/x.npz" in saved.message
+    assert node.end(signal.SIGINT) == 0, node.text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-p", "map.load:=/nowhere/map.npz"), "mapping_node: map.load: "),
+        (("-p", "pose.camera_extrinsics:=[1.0, 2.0]"), "pose.camera_extrinsics: expected 7"),
+        (("-p", "tsdf.voxel_sise:=0.1"), "tsdf.voxel_sise: expected a parameter"),
+    ],
+)
+def test_wrong_parameters_end_it_in_one_line(start, arguments, message):
+    node = start(*arguments)
+    assert node.wait() != 0
+    assert message in node.text() and "Traceback" not in node.text()
+
+
+def test_a_mesh_is_the_marker_that_ros_reads():
+    rng = np.random.default_rng(0)
+    for frame in ("m", "ma", "map", "odom", "world"):  # every alignment of what follows
+        surface = Surface(
+            rng.random((7, 3), np.float32),
+            rng.integers(0, 255, (7, 3)).astype(np.uint8),
+            rng.integers(0, 7, (5, 3)),
+        )
+        marker = deserialize_message(markers.mesh(surface, Header(frame_id=frame)), Marker)
+        corner = surface.triangles.reshape(-1)
+        assert np.allclose(corners(marker), surface.points[corner])
+        colours = [[c.r, c.g, c.b, c.a] for c in marker.colors]
+        assert np.allclose(np.array(colours)[:, :3] * 255, surface.colors[corner], atol=1e-3)
+        assert marker.header.frame_id == frame and marker.type == Marker.TRIANGLE_LIST
+    empty = Surface(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros((0, 3), int))
+    assert markers.mesh(empty, Header()).action == Marker.DELETE
+
+
+def test_poses_are_interpolated_never_extrapolated():
+    A, B = np.eye(4), np.eye(4)
+    B[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    B[:3, 3] = 1, 2, 3
+    known = [(100, A, "base"), (200, B, "base")]
+    T, child = interpolated(known, 150, 100, "pose")
+    assert child == "base"
+    assert np.allclose(T[:3, 3], (0.5, 1, 1.5))
+    assert np.allclose(T[:2, 0], np.sqrt(0.5))
+    assert np.allclose(interpolated(known, 200, 100, "pose")[0], B)
+    for stamp, gap in ((99, 100), (201, 100), (150, 99)):
+        with pytest.raises(PoseError, match="pose: expected poses"):
+            interpolated(known, stamp, gap, "pose")

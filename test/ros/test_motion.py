@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""odom, base frame and the camera's tree: every frame keeps its one parent."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+import rig
+from scipy.spatial.transform import Rotation
+
+from depth_two_stage.config import PoseParameters
+from depth_two_stage.ros.motion import T_LINK_OPTICAL, Motion, Mount
+from depth_two_stage.ros.transforms import (
+    Broadcaster,
+    NoTransforms,
+    TransformError,
+    extrinsics,
+    open_transforms,
+)
+
+STAMP = 1_700_000_000_000_000_000
+PITCHED = np.eye(4)  # a camera that looks down by 30 degrees, 0.4 m above the base
+PITCHED[:3, :3] = Rotation.from_euler("y", 30, degrees=True).as_matrix()
+PITCHED[2, 3] = 0.4
+
+
+@pytest.fixture
+def other(ros_domain):
+    made = rig.Rig(ros_domain, name="motion_test")
+    yield made
+    made.close()
+
+
+def test_without_tf_the_odometry_moves_camera_link(other):
+    mount = Mount(other.node, PoseParameters(), None, NoTransforms())
+    assert np.array_equal(mount.first_pose("camera_optical", STAMP), T_LINK_OPTICAL)
+    assert mount.frame == "camera_link"
+    assert np.array_equal(mount.T_base_camera("camera_optical", STAMP), T_LINK_OPTICAL)
+
+
+def test_given_extrinsics_make_the_first_pose(other):
+    T = extrinsics((0.1, 0.0, 0.4, *Rotation.from_matrix(T_LINK_OPTICAL[:3, :3]).as_quat()), "it")
+    mount = Mount(other.node, PoseParameters(base_frame="base_link"), T, NoTransforms())
+    assert np.allclose(mount.first_pose("camera_optical", STAMP), T)
+    assert mount.frame == "base_link"
+
+
+@pytest.fixture
+def tree(other):
+    """Transforms that have heard base_link → camera_link → camera_optical."""
+    pytest.importorskip("tf2_ros", reason="tf2_ros is not installed")
+    heard, sender = open_transforms(other.node), Broadcaster(other.node)
+    sender.send_static(PITCHED, "base_link", "camera_link", STAMP)
+    sender.send_static(T_LINK_OPTICAL, "camera_link", "camera_optical", STAMP)
+    assert other.until(lambda: heard.top("camera_optical", ()) == "base_link", 10.0)
+    return heard
+
+
+def test_odometry_moves_the_top_of_the_cameras_tree(other, tree):
+    mount = Mount(other.node, PoseParameters(), None, tree)
+    T = mount.first_pose("camera_optical", STAMP)
+    assert np.allclose(T, PITCHED @ T_LINK_OPTICAL)
+    motion = Motion(other.node, PoseParameters(), mount)
+    motion.publish(T, None, STAMP, "camera_optical", "odom")
+
+    def world():
+        try:
+            return tree.lookup("map", "camera_optical", STAMP)
+        except TransformError:
+            return None
+
+    assert other.until(lambda: world() is not None, 10.0)
+    assert np.allclose(world(), T)
+    assert np.allclose(tree.lookup("map", "base_link", STAMP), np.eye(4))
+    assert np.allclose(tree.lookup("base_link", "camera_link", STAMP), PITCHED)
+
+
+def test_a_tree_that_comes_late_is_taken_then(other):
+    pytest.importorskip("tf2_ros", reason="tf2_ros is not installed")
+    heard, sender = open_transforms(other.node), Broadcaster(other.node)
+    mount = Mount(other.node, PoseParameters(), None, heard)
+    mount.attach("camera_optical")
+    assert mount.frame == "camera_link"
+    sender.send_static(T_LINK_OPTICAL, "mast", "camera_optical", STAMP)
+
+    def attached():
+        mount.attach("camera_optical")
+        return mount.frame == "mast"
+
+    assert other.until(attached, 10.0)
+
+
+def test_a_named_base_frame_stays(other, tree):
+    mount = Mount(other.node, PoseParameters(base_frame="camera_link"), None, tree)
+    mount.attach("camera_optical")
+    assert mount.frame == "camera_link"
+    assert tree.top("camera_optical", ("camera_link",)) == "camera_optical"
+    assert tree.top("never_heard_of", ()) == "never_heard_of"

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recorder over DDS: what it writes is what was sent, with types and QoS."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+import numpy as np
+import yaml
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID", "62")
+
+import rclpy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from depth_two_stage.datasets.bag_reader import RawBag
+
+
+@pytest.fixture
+def node():
+    rclpy.init()
+    made = rclpy.create_node("sender")
+    yield made
+    made.destroy_node()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def record():
+    started = []
+
+    def start(*arguments, largest_file: int = resource.RLIM_INFINITY) -> subprocess.Popen:
+        command = [sys.executable, "-m", "depth_two_stage.ros.record", *map(str, arguments)]
+        limits = (largest_file, resource.RLIM_INFINITY)
+        started.append(
+            subprocess.Popen(
+                command,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def connected(publisher, process) -> None:
+    deadline = time.monotonic() + 60
+    while not publisher.get_subscription_count():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+
+
+def test_records_raw_messages_with_types_and_qos(tmp_path, node, record):
+    out = tmp_path / "bag"
+    process = record(out, "depth/image_rect", "/latched", "/never")
+    profile = QoSProfile(depth=40, reliability=ReliabilityPolicy.BEST_EFFORT)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    images = node.create_publisher(Image, "depth/image_rect", profile)
+    headers = node.create_publisher(Header, "/latched", latched)
+    headers.publish(Header(frame_id="once"))
+    connected(images, process)
+    connected(headers, process)
+    for number in range(12):
+        images.publish(Image(height=1, width=2, step=2, data=[number, 7], encoding="mono8"))
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    with RawBag(out) as bag:
+        assert set(bag.topics) == {"/depth/image_rect", "/latched"}
+        raw = [raw for topic, _, raw in bag.messages() if topic == "/depth/image_rect"]
+        assert bag.problem is None
+        assert bag.topics["/latched"].count == 1
+        (offer,) = bag.topics["/depth/image_rect"].qos
+        assert offer.reliability.name == "BEST_EFFORT"
+        assert bag.topics["/latched"].qos[0].durability.name == "TRANSIENT_LOCAL"
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    pixels = [store.deserialize_cdr(one, "sensor_msgs/msg/Image").data[0] for one in raw]
+    assert pixels == list(range(12))
+    metadata = yaml.safe_load((out / "metadata.yaml").read_text())
+    assert metadata["rosbag2_bagfile_information"]["version"] == 8
+
+
+def test_stops_writing_at_the_bound(tmp_path, node, record):
+    process = record(tmp_path / "bag", "depth/image_rect", "--max-mb", 0.05)
+    images = node.create_publisher(Image, "depth/image_rect", 40)
+    connected(images, process)
+    for _ in range(10):
+        images.publish(Image(height=1, width=10000, step=10000, data=bytes(10000)))
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+    assert "0.05 MB reached" in error
+    with RawBag(tmp_path / "bag") as bag:
+        assert bag.topics["/depth/image_rect"].count == 4
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path, record):
+    process = record(tmp_path, "depth/image_rect")
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 1
+    assert len(error.splitlines()) == 1 and "record: expected a new folder" in error
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path, node, record):
+    process = record(tmp_path / "bag", "depth/image_rect", largest_file=40_000_000)
+    images = node.create_publisher(Image, "depth/image_rect", 40)
+    connected(images, process)
+    rng, deadline = np.random.default_rng(0), time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        noise = rng.integers(0, 255, 2_000_000, np.uint8).tobytes()
+        images.publish(Image(height=1, width=2_000_000, step=2_000_000, data=noise))
+        time.sleep(0.05)
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 1
+    assert error.splitlines()[-1].startswith("record: expected room for the bag, got")
+    assert "Traceback" not in error

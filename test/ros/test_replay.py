@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`replay` over DDS: a process plays, this one listens."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+import small_bag
+from rosbags.rosbag2 import StoragePlugin
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID", "61")
+
+import itertools
+
+import rclpy
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from depth_two_stage.datasets.bag_reader import BagError, RawBag
+from depth_two_stage.datasets.bag_topics import recognise
+from depth_two_stage.ros.sources import tf_is_installed
+from depth_two_stage.ros.stamps import (
+    TRANSFORMS,
+    StampShift,
+    read_stamp,
+    shift_transforms,
+    write_stamp,
+)
+
+
+def nanoseconds(stamp) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+class Listener:
+    """Keeps what arrives, and when (monotonic seconds)."""
+
+    def __init__(self, node, reliability=ReliabilityPolicy.BEST_EFFORT) -> None:
+        self.node, self.images, self.infos, self.clouds, self.clock = node, [], [], [], []
+        profile = QoSProfile(depth=50, reliability=reliability)
+        node.create_subscription(Image, "/camera/image_raw", self.images.append, profile)
+        node.create_subscription(CameraInfo, "/camera/camera_info", self.infos.append, 50)
+        node.create_subscription(PointCloud2, "/lidar/points", self.clouds.append, 50)
+        node.create_subscription(
+            Clock, "/clock", lambda m: self.clock.append((time.monotonic(), m.clock)), 100
+        )
+
+    def until(self, done, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, "nothing came in time"
+            rclpy.spin_once(self.node, timeout_sec=0.05)
+
+
+@pytest.fixture
+def node():
+    rclpy.init()
+    made = rclpy.create_node("listener")
+    yield made
+    made.destroy_node()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def replay():
+    """Starts replay processes and ends those that still run."""
+    started = []
+
+    def start(*arguments) -> subprocess.Popen:
+        command = [sys.executable, "-m", "depth_two_stage.ros.replay", *map(str, arguments)]
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_plays_as_recorded(tmp_path, node, replay, plugin):
+    bag = small_bag.write(tmp_path / "bag", frames=10, plugin=plugin)
+    heard = Listener(node)
+    process = replay(bag, "--wait", 60)
+    heard.until(lambda: process.poll() is not None and len(heard.clouds) == 10)
+    assert process.returncode == 0, process.communicate()[1]
+    stamps = [small_bag.BEGIN + i * small_bag.STEP for i in range(10)]
+    assert [nanoseconds(m.header.stamp) for m in heard.images] == stamps
+    assert [nanoseconds(m.header.stamp) for m in heard.infos] == stamps
+    assert heard.images[3].data[0] == 15
+    times = [nanoseconds(clock) for _, clock in heard.clock]
+    assert times == sorted(times)
+    assert times[0] >= small_bag.BEGIN and times[-1] <= stamps[-1] + small_bag.STEP
+    arrivals = [arrival for arrival, _ in heard.clock]
+    assert len(arrivals) / (arrivals[-1] - arrivals[0]) > 50
+
+
+def test_offers_the_recorded_quality_of_service(tmp_path, node, replay):
+    replay(small_bag.write(tmp_path / "bag", frames=40), "--loop")
+    topics = {
+        "/camera/image_raw": (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
+        "/lidar/points": (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE),
+        "/marks": (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL),
+    }
+    heard = Listener(node)
+    heard.until(lambda: all(node.count_publishers(topic) for topic in topics))
+    for topic, expected in topics.items():
+        profile = node.get_publishers_info_by_topic(topic)[0].qos_profile
+        assert (profile.reliability, profile.durability) == expected, topic
+
+
+def test_loop_shifts_stamps_forward_and_sigint_ends_it(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=5)
+    heard = Listener(node)
+    process = replay(bag, "--loop", "--rate", 2, "--wait", 60)
+    heard.until(lambda: len(heard.images) >= 18)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    for kept in (heard.images, heard.infos, heard.clouds):
+        stamps = [nanoseconds(message.header.stamp) for message in kept]
+        assert all(a < b for a, b in itertools.pairwise(stamps))
+    infos = {nanoseconds(message.header.stamp) for message in heard.infos}
+    # The newest image may have come before its camera_info was looked at.
+    assert {nanoseconds(message.header.stamp) for message in heard.images[:-2]} <= infos
+    times = [nanoseconds(clock) for _, clock in heard.clock]
+    assert times == sorted(times)
+
+
+def test_restamp_writes_the_present_and_keeps_pairs(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=8)
+    heard = Listener(node)
+    process = replay(bag, "--restamp", "--wait", 60)
+    heard.until(lambda: process.poll() is not None and len(heard.images) == 8)
+    stamps = [nanoseconds(message.header.stamp) for message in heard.images]
+    assert stamps == [nanoseconds(message.header.stamp) for message in heard.infos]
+    assert abs(stamps[-1] - time.time_ns()) < 20e9
+    assert not heard.clock
+
+
+def test_lockstep_waits_for_depth_and_odometry(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=4)
+    heard = Listener(node, ReliabilityPolicy.RELIABLE)
+    depth = node.create_publisher(Image, "depth/image_rect", 5)
+    odom = node.create_publisher(Odometry, "odom", 5)
+    process = replay(bag, "--lockstep", "--wait", 60)
+    for count in range(1, 5):
+        heard.until(lambda count=count: len(heard.images) == count)
+        header = heard.images[-1].header
+        depth.publish(Image(header=header))
+        for _ in range(6):  # odometry is missing: no further image may come
+            rclpy.spin_once(node, timeout_sec=0.05)
+        assert len(heard.images) == count
+        odom.publish(Odometry(header=header))
+    assert process.wait(60) == 0
+
+
+def test_lockstep_without_an_answer_says_so(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=4)
+    heard = Listener(node, ReliabilityPolicy.RELIABLE)
+    process = replay(bag, "--lockstep", "--timeout", 1, "--wait", 60)
+    heard.until(lambda: process.poll() is not None)
+    error = process.communicate()[1].strip().splitlines()[-1]
+    assert process.returncode == 1
+    assert "lockstep: expected depth/image_rect for the image stamped 1700000000.000" in error
+    assert len(heard.images) == 1
+
+
+def test_topics_play_alone_and_unknown_ones_are_answered_with_the_list(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=5)
+    heard = Listener(node)
+    process = replay(bag, "--topics", "/lidar/points", "--wait", 60)
+    heard.until(lambda: process.poll() is not None and len(heard.clouds) == 5)
+    assert not heard.images
+    process = replay(bag, "--topics", "/lidar/point")
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 1
+    assert len(error.splitlines()) == 1
+    assert "/lidar/points" in error and "/camera/image_raw" in error
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_truncated_bag_plays_what_is_readable(tmp_path, node, replay, plugin):
+    bag = small_bag.write(tmp_path / "bag", frames=300, plugin=plugin)
+    (file,) = (path for path in bag.iterdir() if path.suffix in (".mcap", ".db3"))
+    os.truncate(file, file.stat().st_size * 7 // 10)
+    heard = Listener(node)
+    process = replay(bag, "--rate", 20, "--wait", 60)
+    heard.until(lambda: process.poll() is not None)
+    error = [line for line in process.communicate()[1].splitlines() if "replay: " in line]
+    assert process.returncode == 1
+    assert len(error) == 1 and "damaged bag" in error[0]
+    assert 50 < len(heard.clouds) < 300
+
+
+def test_what_is_no_bag_is_said_in_one_line(tmp_path, replay):
+    (tmp_path / "noise.mcap").write_bytes(b"no bag at all" * 40)
+    for path in (tmp_path / "missing", tmp_path / "noise.mcap", tmp_path):
+        with pytest.raises(BagError, match="bag: expected"), RawBag(path):
+            pass
+    process = replay(tmp_path / "missing")
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 1 and len(error.splitlines()) == 1
+
+
+def test_running_nodes_get_the_bags_clock_and_extrinsics(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=20)
+    depth_node = rclpy.create_node("depth_node", use_global_arguments=False)
+    depth_node.declare_parameter("lidar.extrinsics", rclpy.Parameter.Type.DOUBLE_ARRAY)
+    empty = rclpy.Parameter("lidar.extrinsics", rclpy.Parameter.Type.DOUBLE_ARRAY, [])
+    depth_node.set_parameters([empty])
+
+    def spin_until(condition) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            rclpy.spin_once(depth_node, timeout_sec=0.05)
+
+    process = replay(bag, "--loop")
+    spin_until(lambda: depth_node.get_parameter("use_sim_time").value)
+    if not tf_is_installed():  # else the bag's /tf_static is played
+        spin_until(lambda: depth_node.get_parameter("lidar.extrinsics").value)
+        value = list(depth_node.get_parameter("lidar.extrinsics").value)
+        assert value == pytest.approx([0.0, -0.1, 0.05, 0.0, 0.0, 0.0, 1.0])
+    process.send_signal(signal.SIGINT)
+    spin_until(lambda: process.poll() is not None)
+    assert process.returncode == 0
+    spin_until(lambda: not depth_node.get_parameter("use_sim_time").value)
+    depth_node.destroy_node()
+
+
+def test_transforms_are_shifted_wherever_their_stamps_lie():
+    raw = small_bag.STORE.serialize_cdr(small_bag.transforms(5 * 10**9), TRANSFORMS)
+    shift = StampShift()
+    shift.new_lap(3 * 10**9 + 1)
+    (moved,) = small_bag.STORE.deserialize_cdr(shift_transforms(raw, shift), TRANSFORMS).transforms
+    assert nanoseconds(moved.header.stamp) == 8 * 10**9 + 1
+    assert moved.child_frame_id == "lidar" and moved.transform.translation.z == 0.05
+
+
+@pytest.mark.parametrize("order", [1, 0])
+def test_stamps_are_changed_in_place(order):
+    body = bytes([0, order, 0, 0]) + (12).to_bytes(4, "little" if order else "big")
+    raw = body + (34).to_bytes(4, "little" if order else "big") + b"rest"
+    assert read_stamp(raw) == 12 * 10**9 + 34
+    changed = write_stamp(raw, 99 * 10**9 + 7)
+    assert read_stamp(changed) == 99 * 10**9 + 7
+    assert changed[:4] == raw[:4] and changed[12:] == b"rest"
+
+
+def test_equal_stamps_stay_equal_whatever_the_time():
+    shift = StampShift()
+    shift.anchor_to_present(1000)
+    first = shift(1000)
+    shift.anchor_to_present(5000)
+    assert shift(1000) == first
+    assert shift(0) == 0
+
+
+def test_topics_are_recognised_by_type(tmp_path):
+    with RawBag(small_bag.write(tmp_path / "bag", frames=2)) as bag:
+        found = recognise(bag)
+    assert found.remappings() == {
+        "image": "/camera/image_raw",
+        "camera_info": "/camera/camera_info",
+        "lidar": "/lidar/points",
+    }

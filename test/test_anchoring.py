@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tying depth to points: exact where it can be, harmless where points are few or wrong."""
+
+import numpy as np
+import pytest
+
+from depth_two_stage.anchoring import anchor
+
+SIZE = (120, 160)
+
+
+def scene(seed=0):
+    """Return a truth with a step, and a prediction of it with smooth relative errors."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] / SIZE[0]
+    truth = np.where(x > 0.6, 4 + x, 1.5 + 0.5 * y)
+    phase = rng.uniform(0, 6, 2)
+    error = 0.1 + 0.15 * np.sin(3 * x + phase[0]) * np.cos(2.5 * y + phase[1])
+    return truth.astype(np.float32), (truth * np.exp(error)).astype(np.float32)
+
+
+def sample(truth, n, seed=1):
+    rng = np.random.default_rng(seed)
+    sparse = np.zeros(SIZE, np.float32)
+    chosen = rng.choice(truth.size, n, replace=False)
+    sparse.flat[chosen] = truth.flat[chosen]
+    return sparse
+
+
+def rmse(a, b):
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def test_none_changes_nothing_and_reports_the_error():
+    truth, depth = scene()
+    result, residual, kept = anchor(depth, sample(truth, 50), "none")
+    np.testing.assert_array_equal(result, depth)
+    assert residual > 0.05 and kept.sum() == 50
+
+
+def test_scale_removes_a_constant_factor_exactly_and_ignores_outliers():
+    truth, _ = scene()
+    sparse = sample(truth, 60)
+    sparse.flat[np.flatnonzero(sparse)[:15]] *= 3  # a quarter of the points is wrong
+    result, residual, _ = anchor(truth * np.float32(1.3), sparse, "scale")
+    np.testing.assert_allclose(result, truth, rtol=1e-5)
+    assert residual < 1e-5
+
+
+@pytest.mark.parametrize(("n", "share"), [(20, 0.6), (100, 0.3), (500, 0.15), (5000, 0.08)])
+def test_residual_removes_smooth_errors_the_better_the_more_points(n, share):
+    truth, depth = scene()
+    result, residual, _ = anchor(depth, sample(truth, n), "residual")
+    assert rmse(result, truth) < share * rmse(depth, truth)
+    assert residual < 0.03
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_few_points_do_not_make_it_worse_on_average(n):
+    before, after = [], []
+    for seed in range(40):
+        truth, depth = scene(seed)
+        result, _, _ = anchor(depth, sample(truth, n, seed), "residual")
+        before.append(rmse(depth, truth))
+        after.append(rmse(result, truth))
+    assert np.mean(after) < np.mean(before)
+
+
+def test_points_on_one_line_answer():
+    truth, depth = scene()
+    sparse = np.zeros(SIZE, np.float32)
+    sparse[60] = truth[60]
+    result, residual, _ = anchor(depth, sparse, "residual")
+    assert rmse(result, truth) < rmse(depth, truth)
+    assert residual < 0.02 and np.isfinite(result).all()
+
+
+def test_outliers_are_dropped():
+    truth, depth = scene()
+    sparse = sample(truth, 200)
+    wrong = np.flatnonzero(sparse)[::20]
+    clean, _, _ = anchor(depth, sparse, "residual")
+    sparse.flat[wrong] = 20
+    result, residual, kept = anchor(depth, sparse, "residual")
+    assert not kept.flat[wrong].any() and kept.sum() == 200 - len(wrong)
+    assert rmse(result, truth) < 1.5 * rmse(clean, truth)
+    assert residual < 0.03
+
+
+def test_points_that_all_disagree_still_answer():
+    _, depth = scene()
+    rng = np.random.default_rng(0)
+    sparse = np.where(rng.random(SIZE) < 0.01, np.exp(rng.normal(0, 3, SIZE)), 0)
+    result, residual, kept = anchor(depth, sparse.astype(np.float32), "residual")
+    assert np.isfinite(result).all() and (result > 0).all()
+    assert residual > 0.01 and 2 * kept.sum() >= np.count_nonzero(sparse)
+
+
+@pytest.mark.parametrize("method", ["none", "scale", "residual"])
+def test_without_points_the_depth_is_unchanged(method):
+    _, depth = scene()
+    result, residual, kept = anchor(depth, np.zeros(SIZE, np.float32), method)
+    np.testing.assert_array_equal(result, depth)
+    assert residual == 0 and not kept.any()
+
+
+def test_where_there_is_no_depth_there_is_none_afterwards():
+    truth, depth = scene()
+    depth[:, :20] = 0
+    result, _, kept = anchor(depth, sample(truth, 300), "residual")
+    assert (result[:, :20] == 0).all() and (result[:, 20:] > 0).all()
+    assert not kept[:, :20].any()
+
+
+def test_a_uniform_correction_needs_no_neighbours():
+    """A constant relative error is corrected far from the points too."""
+    truth, _ = scene()
+    sparse = np.zeros(SIZE, np.float32)
+    sparse[:30, :30:3] = truth[:30, :30:3]
+    result, _, _ = anchor(truth * np.float32(0.8), sparse, "residual")
+    np.testing.assert_allclose(result, truth, rtol=0.01)
+
+
+def test_unknown_method_is_named():
+    with pytest.raises(ValueError, match="anchor: expected one of none, scale, residual, got 'x'"):
+        anchor(np.ones(SIZE, np.float32), np.ones(SIZE, np.float32), "x")

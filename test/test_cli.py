@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user meets it: exit codes, one line of error, JSON beside each table."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from depth_two_stage import cli, config, networks
+
+
+def run(capsys, *arguments):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(list(arguments))
+    shown = capsys.readouterr()
+    return left.value.code, shown.out, shown.err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(capsys, name):
+    code, out, err = run(capsys, name, "--help")
+    assert code == 0 and "Usage" in out and not err
+
+
+def test_the_list_of_commands(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(name in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fly",),
+        ("train",),
+        ("train", "no-such-recipe"),
+        ("train", "default"),
+        ("train", "default", "-p", "stage_one"),
+        ("train", "default", "-p", "stage_one.epochs=many"),
+        ("config", "--check", "no-such-file.yaml"),
+        ("config", "--colour"),
+        ("evaluate", "moon", "--root", "."),
+        ("evaluate", "nyu", "--root", "no-such-folder"),
+        ("predict", "no-such-image.jpg", "-o", "out"),
+        ("make-bag", "tum", "--root", "no-such-folder", "-o", "bag"),
+        ("replay", "no-such-bag"),
+        ("live", "-p", "voxel=1"),
+        ("live", "--params", "no-such-file.yaml"),
+        ("live", "--bag", "no-such-bag"),
+    ],
+)
+def test_errors_are_one_line_on_stderr(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code not in (0, None)
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith(("depth-two-stage", arguments[0] + ":")), err
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(ValueError, match="recipe: expected"):
+        cli.main(["train", "no-such-recipe", "--debug"])
+    with pytest.raises(ValueError, match="recipe: expected"):
+        cli.main(["--debug", "train", "no-such-recipe"])
+
+
+def test_config_checks_prints_and_writes(capsys, tmp_path):
+    file, report = tmp_path / "p.yaml", tmp_path / "p.json"
+    file.write_text("/**: {ros__parameters: {lidar.max_age: 1, use_sim_time: true}}")
+    code, out, _ = run(capsys, "config", "--check", str(file), "--json", str(report))
+    assert code == 0 and "depth_node: 2 parameters" in out
+    assert json.loads(report.read_text())["depth_node"]["lidar.max_age"] == 1.0
+    file.write_text("/**: {ros__parameters: {lidar.max_age: -1}}")
+    code, _, err = run(capsys, "config", "--check", str(file))
+    assert code == 1 and "lidar.max_age: expected a number in [0, 10], got -1" in err
+    code, out, _ = run(capsys, "config", "--yaml")
+    assert out == config.default_yaml()
+    code, _, _ = run(capsys, "config", "--json", str(report))
+    names = {row["name"] for row in json.loads(report.read_text())}
+    assert code == 0 and "tsdf.voxel_size" in names and "cloud.step" in names
+
+
+def test_models_lists_every_network(capsys, tmp_path):
+    report = tmp_path / "models.json"
+    code, _, _ = run(capsys, "models", "--json", str(report))
+    rows = {row["name"]: row for row in json.loads(report.read_text())}
+    assert code == 0 and rows.keys() == networks.MODELS.keys()
+    # A at full width: 35 GFLOP of FCRN-50 and 99 of the generator.
+    assert rows["two-stage-rgbd"]["gflop"] == pytest.approx(134, abs=2)
+    assert rows["fcrn50-rgb"]["parameters"] == 63_563_009
+
+
+def test_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "depth_two_stage.cli", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.strip()[0].isdigit()
+    done = subprocess.run(
+        [sys.executable, "-m", "depth_two_stage.cli", "train", "nothing"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The confidence formula, its fit, and the file beside the weights."""
+
+import numpy as np
+import pytest
+
+from depth_two_stage import files
+from depth_two_stage.confidence import FEATURES, Confidence, calibration_path, features, fit
+
+SIZE = (64, 80)
+
+
+class Checkpoint:
+    """Only what `Confidence.of` reads of a checkpoint."""
+
+    name, checksum = "narrow", "0123"
+
+    def __init__(self, folder):
+        self.path = folder / "narrow-1-of-2.safetensors"
+
+
+def maps():
+    """Return refined with a step, coarse, and points on the left."""
+    refined = np.full(SIZE, 2.0, np.float32)
+    refined[:, 40:] = 4.0
+    coarse = refined.copy()
+    coarse[:20] *= 1.1
+    points = np.zeros(SIZE, bool)
+    points[::8, 4:20:8] = True
+    return refined, coarse, points
+
+
+def test_features_mean_what_they_say():
+    f = dict(zip(FEATURES, features(*maps()), strict=True))
+    assert (f["bias"] == 1).all()
+    assert f["distance"][8, 12] == 0 and f["distance"][8, 60] > f["distance"][8, 30] > 0
+    assert (f["stages"][:20] > 0.9).all() and (f["stages"][20:] == 0).all()
+    assert (f["edge"][:, 38:42] > 1).all() and (f["edge"][:, :37] == 0).all()
+    assert (f["wide"][:, 35] > 1).all() and (f["wide"][:, 20] == 0).all()
+    np.testing.assert_allclose(f["depth"][0, [0, 79]], np.log([2, 4]), rtol=1e-6)
+
+
+def test_confidence_falls_where_doubt_rises_and_is_never_constant():
+    refined, coarse, points = maps()
+    for mask in (points, None, np.zeros(SIZE, bool)):
+        p = Confidence()(refined, coarse, mask)
+        assert p.shape == SIZE and p.dtype == np.float32
+        assert p.min() >= 0 and p.max() <= 1 and p.std() > 0.02
+        assert p[30, 40] < p[30, 20]  # at the edge
+        assert p[10, 20] < p[30, 20]  # where the stages differ
+    p = Confidence()(refined, coarse, points)
+    assert p[40, 12] > p[44, 33]  # at a point
+
+
+def test_fit_recovers_the_probabilities_it_was_given():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([np.ones(20000), rng.normal(size=(20000, 2))])
+    true = np.array([0.5, -1.0, 2.0])
+    right = rng.random(20000) < 1 / (1 + np.exp(-x @ true))
+    np.testing.assert_allclose(fit(x, right), true, atol=0.1)
+
+
+def test_fit_survives_features_that_never_vary_and_answers_that_never_differ():
+    x = np.column_stack([np.ones(100), np.zeros(100)])
+    w = fit(x, np.ones(100, bool))
+    assert np.isfinite(w).all() and w[1] == 0 and w[0] > 2
+
+
+def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    assert not Confidence.of(checkpoint).calibrated
+    weights = {"points": np.arange(8.0), "no_points": np.arange(8.0) / 2}
+    path = calibration_path(checkpoint)
+    assert path.name == "narrow.confidence.json"
+    files.write_json(path, {"checksum": "0123", "weights": weights})
+    read = Confidence.of(checkpoint)
+    assert read.calibrated
+    np.testing.assert_array_equal(read.weights["no_points"], weights["no_points"])
+    files.write_json(path, {"checksum": "other", "weights": weights})
+    with pytest.warns(RuntimeWarning, match="expected a calibration of weights 0123, got one of"):
+        assert not Confidence.of(checkpoint).calibrated
+    files.write_json(path, {"checksum": "0123", "weights": {"points": [1, 2]}})
+    with pytest.raises(ValueError, match="confidence points: expected 8 finite numbers"):
+        Confidence.of(checkpoint)

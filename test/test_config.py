@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declarations, YAML files and their errors."""
+
+from pathlib import Path
+
+import pytest
+
+from depth_two_stage import config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_default_yaml_is_written_from_the_declarations():
+    assert (ROOT / "config/default.yaml").read_text() == config.default_yaml()
+
+
+def test_default_yaml_gives_the_defaults(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text(config.default_yaml())
+    for node, values in config.load_yaml(file).items():
+        assert config.from_flat(config.NODES[node], values) == config.NODES[node]()
+
+
+@pytest.mark.parametrize("node", config.NODES)
+def test_every_parameter_is_described_and_its_default_is_legal(node):
+    for item in config.flatten(config.NODES[node]).values():
+        assert item.help.endswith((".", "?")), item.name
+        item.check(item.default)
+
+
+def test_flat_round_trip():
+    changed = config.from_flat(config.DepthNodeParameters, {"lidar.max_age": 1, "cloud.step": 4})
+    assert changed.lidar.max_age == 1.0 and type(changed.lidar.max_age) is float
+    assert config.from_flat(config.DepthNodeParameters, config.to_flat(changed)) == changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("lidar.max_age", -1.0, r"lidar.max_age: expected a number in \[0, 10\], got -1.0"),
+        ("lidar.max_age", "soon", "expected a number"),
+        ("lidar.max_age", float("nan"), "expected a number"),
+        ("lidar.max_age", True, "expected a number"),
+        ("cloud.step", 2.5, "expected an integer"),
+        ("cloud.step", True, "expected an integer"),
+        ("estimator.device", "tpu", "expected one of 'auto', 'cuda', 'cpu', got 'tpu'"),
+        ("lidar.max_agee", 1.0, "did you mean 'lidar.max_age'"),
+        ("lidar.extrinsics", "x", "a list of numbers"),
+        ("input.rectified", 1, "true or false"),
+    ],
+)
+def test_wrong_values_name_the_parameter(name, value, words):
+    with pytest.raises(config.ConfigError, match=words):
+        config.from_flat(config.DepthNodeParameters, {name: value})
+
+
+def test_yaml_wildcards_namespaces_and_foreign_nodes(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "/robot/depth_node: {ros__parameters: {lidar: {max_age: 1}}}\n"
+        "/**: {ros__parameters: {use_sim_time: true, lidar.max_age: 0.5,"
+        " tsdf: {voxel_size: 0.05}}}\n"
+        "other_node: {ros__parameters: {whatever: 3}}\n"
+    )
+    values = config.load_yaml(file)
+    assert values["depth_node"] == {"use_sim_time": True, "lidar.max_age": 1.0}
+    assert values["mapping_node"] == {"use_sim_time": True, "tsdf.voxel_size": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/**: {ros__parameters: {voxel: 1}}", "unknown name"),
+        ("depth_node: {ros__parameters: {tsdf.voxel_size: 1}}", "unknown name"),
+        ("depth_node: {lidar.max_age: 1}", "ros__parameters"),
+        ("[1, 2]", "expected a mapping"),
+        ("a: b: c", "expected YAML"),
+        ("depth_node: {ros__parameters: {cloud.step: 0}}", r"in \[1, 64\]"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path, text, words):
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    with pytest.raises(config.ConfigError, match=words):
+        config.load_yaml(file)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(config.ConfigError, match="expected a readable parameter file"):
+        config.load_yaml(tmp_path / "none.yaml")
+
+
+def test_readme_shows_the_declared_parameters():
+    assert config.markdown_table() in (ROOT / "README.md").read_text()

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation on rendered rooms: figures, SLAM, calibration, protocols, refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from depth_two_stage import files, networks
+from depth_two_stage.calibration import calibrate
+from depth_two_stage.camera import Camera
+from depth_two_stage.confidence import Confidence
+from depth_two_stage.datasets import DatasetError, open_dataset
+from depth_two_stage.estimator import DepthEstimator
+from depth_two_stage.evaluation import Plan, default_sparse, evaluate
+from depth_two_stage.interpolation import linear
+from depth_two_stage.metrics import METRICS, score
+from depth_two_stage.protocols import PROTOCOLS
+from depth_two_stage.reconstruction import surface_points, surface_scores
+from depth_two_stage.tables import evaluation_tables
+
+SPEC = {
+    "stage_one": {"name": "fcrn", "encoder": "resnet18", "decoder": "upproj", "width": 0.125},
+    "stage_two": {"name": "residual_generator", "widths": [4, 8, 8], "output": "residual"},
+    "settings": {"sparse_input": "filled", "aligned": True},
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    model = networks.build(SPEC)
+    with torch.no_grad():
+        model.stage_one.predict.weight.normal_(std=0.005)
+        model.stage_two.out.weight.normal_(std=0.003)
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    networks.save(path, model, SPEC, {"seed": 0})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def estimator(weights):
+    return DepthEstimator(weights, device="cpu", engine="torch", threads=1)
+
+
+@pytest.fixture(scope="module")
+def room():
+    """Four frames of a hand-held walk, decoded once."""
+    return list(open_dataset("rendered", ".", "frames:40,size:120x160")[:4])
+
+
+def test_figures_are_those_of_the_estimator(estimator, room):
+    report = evaluate(room, estimator, Plan(("lines:16", "bernoulli:100"), baselines=True))
+    assert list(report["results"]) == ["lines:16", "bernoulli:100"]
+    for row in report["results"].values():
+        assert {"coarse", "refined", "nearest", "linear", "confidence"} <= set(row)
+        for method in ("coarse", "refined", "nearest", "linear"):
+            assert all(isinstance(row[method][name], float) for name in METRICS)
+            assert row[method]["images"] == 4
+    # One frame again by hand, from the same draw.
+    one = evaluate(room[:1], estimator, Plan(("points",), baselines=True))["results"]["points"]
+    sample = room[0]
+    sparse = sample.camera.project(sample.points, sample.T_camera_lidar)
+    estimate = estimator(sample.rgb, sparse, sample.camera)
+    assert one["refined"]["rmse"] == pytest.approx(score(estimate.depth, sample.depth)["rmse"])
+    assert one["coarse"]["rel"] == pytest.approx(score(estimate.coarse, sample.depth)["rel"])
+    assert one["linear"]["mae"] == pytest.approx(score(linear(sparse), sample.depth)["mae"])
+    json.dumps(files.plain(report), allow_nan=False)
+    assert all(table.row_count for table in evaluation_tables(report))
+
+
+def test_two_runs_are_identical_and_the_seed_matters(estimator, room):
+    def run(seed):
+        result = evaluate(room[:2], estimator, Plan(("bernoulli:50",), True, seed=seed))
+        row = result["results"]["bernoulli:50"]
+        return {name: row[name] for name in ("coarse", "refined", "nearest", "confidence")}
+
+    assert run(1) == run(1)
+    assert run(1)["nearest"]["rmse"] != run(2)["nearest"]["rmse"]
+
+
+def test_the_order_of_settings_changes_no_draw(estimator, room):
+    a = evaluate(room[:1], estimator, Plan(("bernoulli:50", "bernoulli:20")))["results"]
+    b = evaluate(room[:1], estimator, Plan(("bernoulli:20",)))["results"]
+    assert a["bernoulli:20"]["refined"] == b["bernoulli:20"]["refined"]
+
+
+def test_without_truth_half_of_the_points_is_truth(estimator, room):
+    blind = [replace(sample, depth=None) for sample in room[:2]]
+    row = evaluate(blind, estimator, Plan(("points",), baselines=True))["results"]["points"]
+    total = [np.count_nonzero(s.camera.project(s.points, s.T_camera_lidar)) for s in blind]
+    assert row["points"] == pytest.approx(np.mean(total) / 2, rel=0.15)
+    assert row["refined"]["pixels"] + 2 * row["points"] == sum(total)
+    assert 0 < row["nearest"]["rmse"] < 2
+    assert default_sparse(blind) == "points"
+    none = evaluate(blind, estimator, Plan(("none",)))["results"]["none"]
+    assert "refined" not in none and none["confidence"] is None
+
+
+def test_without_points_the_mean_depth_is_the_baseline(estimator, room):
+    mean = np.full((12, 16), 2.5, np.float32)
+    plan = Plan(("none", "bernoulli:50"), baselines=True)
+    rows = evaluate(room[:1], estimator, plan, mean)["results"]
+    expected = np.abs(room[0].depth - 2.5).mean()
+    assert rows["none"]["mean"]["mae"] == pytest.approx(expected, rel=1e-4)
+    assert "nearest" not in rows["none"] and "mean" not in rows["bernoulli:50"]
+
+
+def test_given_poses_fuse_a_mesh_that_is_compared_with_the_sensors(estimator, room, tmp_path):
+    plan = Plan(("lines:32",), True, slam=True, poses="given", pictures=tmp_path, pictures_count=1)
+    row = evaluate(room, estimator, plan)["results"]["lines:32"]
+    assert row["ate_rmse"] < 1e-9 and row["rpe_rmse"] < 1e-9 and row["lost_frames"] == 0
+    assert set(row["map"]) == {"refined", "linear"}
+    assert 0.05 < row["map"]["linear"]["fscore"] <= 1
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [n for n in names if n.endswith(".ply")] == [
+        "mesh_linear_lines32.ply",
+        "mesh_reference.ply",
+        "mesh_refined_lines32.ply",
+    ]
+    assert sum(n.endswith(".png") for n in names) == 1
+
+
+def test_sensor_depth_and_own_odometry(estimator):
+    walk = open_dataset("rendered", ".", "frames:120,size:120x160")[:8]
+    report = evaluate(walk, estimator, Plan(("none",), slam=True, depth="sensor"))
+    row = report["results"]["none"]
+    assert row["ate_rmse"] < 0.03 and row["slam_frames"] == 8
+    assert row["lost_frames"] + row["fused_frames"] <= 8
+    assert row["map"]["sensor"]["fscore"] > 0.7
+    assert report["gate"]["good"] + report["gate"]["wrong"] == 7
+
+
+def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
+    lost = [replace(room[0], T_world_camera=None)]
+    with pytest.raises(ValueError, match="poses: expected a true pose of"):
+        evaluate(lost, estimator, Plan(("none",), slam=True, poses="given"))
+    blind = [replace(room[0], depth=None)]
+    with pytest.raises(DatasetError, match="depth sensor: expected depth in"):
+        evaluate(blind, estimator, Plan(("none",), slam=True, depth="sensor"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"protocol": "F"}, "protocol: expected one of full, E, eigen, centre, garg, got 'F'"),
+        ({"depth": "x"}, "depth: expected one of predicted, sensor, got 'x'"),
+        ({"poses": "x"}, "poses: expected one of odometry, given, got 'x'"),
+        ({"sparse": ("bernoulli:-1",)}, "sparse: expected"),
+    ],
+)
+def test_a_plan_names_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(**arguments)
+
+
+def test_calibration_is_written_beside_the_weights_and_used(weights, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(Path(weights).read_bytes())
+    rooms = open_dataset("rendered", ".", "frames:8,scenes:4,size:120x160")
+    report = calibrate(rooms, str(copy), engine="torch", device="cpu")
+    content = files.read_json(tmp_path / "copy.confidence.json")
+    assert content["fitted_to"] == "first 4 of 8 frames" and report["frames"] == 4
+    estimator = DepthEstimator(str(copy), engine="torch", device="cpu")
+    assert estimator.confidence.calibrated
+    assert estimator.confidence.weights["points"] == pytest.approx(content["weights"]["points"])
+    # Calibrated means: nearer to the share that is right than the uncalibrated formula.
+    fitted = report["results"]["bernoulli:200"]["confidence"]
+    estimator.confidence = Confidence()
+    plain = evaluate(rooms[4:], estimator, Plan())["results"]["bernoulli:200"]["confidence"]
+    gap = [abs(c["mean"] - c["within_5_percent"]) for c in (fitted, plain)]
+    assert gap[0] < gap[1] and gap[0] < 0.15
+    assert fitted["reduction"] > 0
+
+
+def test_protocols_cut_what_they_say():
+    frame = np.arange(480 * 640).reshape(480, 640)
+    assert PROTOCOLS["full"].cut(frame).shape == (480, 640)
+    assert PROTOCOLS["eigen"].cut(frame)[0, 0] == 45 * 640 + 41
+    assert PROTOCOLS["eigen"].cut(frame).shape == (426, 560)
+    assert PROTOCOLS["centre"].cut(frame).shape == (456, 608)
+    assert PROTOCOLS["garg"].cut(np.zeros((375, 1242))).shape == (371 - 153, 1197 - 44)
+    small = Camera(320, 240, 300, 300, 160, 120)
+    with pytest.raises(ValueError, match="protocol eigen: expected images of 640x480, got 320x240"):
+        PROTOCOLS["eigen"].check(small, "none")
+
+
+def test_protocol_e_sees_the_centre_and_stretches():
+    protocol, camera = PROTOCOLS["E"], Camera(640, 480, 518.8, 519.4, 325.6, 253.7)
+    rgb = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    view, seen = protocol.view(rgb, camera)
+    np.testing.assert_array_equal(view, rgb[12:468:2, 16:624:2])
+    assert seen.size == (228, 304) and seen.fx == pytest.approx(259.4)
+    assert protocol.frame(np.ones((228, 304), np.float32), (480, 640)).shape == (480, 640)
+    with pytest.raises(ValueError, match="protocol E: expected --sparse none"):
+        protocol.check(camera, "bernoulli:200")
+
+
+def test_surface_scores():
+    square = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], np.float32)
+    faces = np.array([[0, 1, 2], [1, 3, 2]])
+    points = surface_points(square, faces, 0.02)
+    assert len(points) == 2500 and points.min() >= 0 and points.max() <= 1
+    assert (np.histogram2d(points[:, 0], points[:, 1], 5)[0] > 60).all()  # evenly: 100 expected
+    assert surface_scores(points, points)["fscore"] == 1
+    near, far = (points + np.array([0, 0, z]) for z in (0.04, 0.06))
+    assert surface_scores(near, points)["fscore"] == 1
+    assert surface_scores(far, points) == pytest.approx(
+        {"fscore": 0, "precision": 0, "recall": 0, "accuracy": 0.06, "completeness": 0.06}
+    )
+    half = surface_scores(points[points[:, 0] < 0.5], points)
+    assert half["precision"] == 1 and half["recall"] == pytest.approx(0.55, abs=0.02)
+    assert surface_scores(np.zeros((0, 3)), points)["fscore"] == 0

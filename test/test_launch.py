@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launch files, parameter files, RViz view: first what holds without `launch`."""
+
+import ast
+import asyncio
+import importlib.util
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depth_two_stage import config, share_path
+from depth_two_stage.config import ConfigError
+from depth_two_stage.ros import launching
+from depth_two_stage.ros.transports import HUMBLE_VARIABLE, VARIABLE
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+PRESETS = ["indoor", "outdoor"]
+
+
+def sources() -> list[Path]:
+    return sorted((ROOT / "depth_two_stage" / "ros").glob("*.py"))
+
+
+@pytest.fixture
+def launch():
+    return pytest.importorskip("launch.actions", reason="`launch` is not on PyPI: needs a ROS 2")
+
+
+def test_launch_files_are_the_four_of_the_design():
+    names = [path.name for path in LAUNCH_FILES]
+    assert names == ["depth.launch.py", "live.launch.py", "mapping.launch.py", "replay.launch.py"]
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_launch_file_compiles_and_has_the_entry_point(path: Path):
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert "generate_launch_description" in functions
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_launch_argument_is_described(path: Path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "DeclareLaunchArgument":
+            assert "description" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)
+
+
+def topics_of_nodes() -> set[str]:
+    """String constants of the nodes' code: the topic names are among them."""
+    found = set()
+    for path in sources():
+        if path.name != "launching.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.add(node.value)
+    return found
+
+
+@pytest.mark.parametrize("name", ["depth.launch.py", "mapping.launch.py"])
+def test_remapped_inputs_are_topics_of_the_nodes(name: str):
+    tree = ast.parse((ROOT / "launch" / name).read_text(encoding="utf-8"))
+    (inputs,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "INPUTS"
+    ]
+    missing = {key.value for key in inputs.keys} - topics_of_nodes()
+    assert not missing
+
+
+def test_rviz_shows_what_the_nodes_publish():
+    view = yaml.safe_load((ROOT / "rviz" / "live.rviz").read_text(encoding="utf-8"))
+    manager = view["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == "map"
+    shown = {
+        display["Topic"]["Value"]: display["Class"].rsplit("/", 1)[1]
+        for display in manager["Displays"]
+        if "Topic" in display
+    }
+    assert shown == {
+        "image_rect": "Image",
+        "depth/image_rect": "Image",
+        "overlay": "Image",
+        "points": "PointCloud2",
+        "map/mesh": "Marker",
+        "map/points": "PointCloud2",
+        "path": "Path",
+        "odom": "Odometry",
+    }
+    assert set(shown) <= topics_of_nodes()
+    # A reader that wants more than our publishers offer would see nothing, without a word.
+    wanted = {d["Topic"]["Durability Policy"] for d in manager["Displays"] if "Topic" in d}
+    assert wanted == {"Volatile"}
+    assert "TF" in {display["Class"].rsplit("/", 1)[1] for display in manager["Displays"]}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_holds_only_what_differs(name: str):
+    values = config.load_yaml(share_path(f"config/{name}.yaml"))
+    assert any(values.values())
+    for node, cls in config.NODES.items():
+        declared = config.flatten(cls)
+        same = [key for key, value in values[node].items() if value == declared[key].default]
+        assert not same, f"{node}: {same} are the defaults"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_value_of_a_preset_says_why(name: str):
+    for line in (ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        if re.match(r"\s+\w+: \S", line):
+            assert "# " in line, line
+
+
+def test_parameters_come_from_the_file_then_from_the_arguments(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters:\n    estimator: {device: cuda, anchor: scale}\n"
+        "/front/depth_node:\n  ros__parameters:\n    use_sim_time: true\n    cloud.max_range: 7\n"
+        "    lidar.extrinsics: []\n",
+        encoding="utf-8",
+    )
+    found = launching.node_parameters("depth_node", str(file), {"estimator.device": "cpu"})
+    assert found == {
+        "estimator.device": "cpu",
+        "estimator.anchor": "scale",
+        "use_sim_time": True,
+        "cloud.max_range": 7.0,
+    }
+    assert launching.node_parameters("mapping_node", str(file), {}) == {}
+
+
+@pytest.mark.parametrize("node", config.NODES)
+def test_default_file_reaches_the_node(node: str):
+    written = config.load_yaml(share_path("config/default.yaml"))[node]
+    assert written
+    expected = {name: value for name, value in written.items() if value != ()}
+    assert launching.node_parameters(node, "", {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "said"),
+    [
+        ("depth_node: {ros__parameters: {cloud.stepp: 2}}", {}, "cloud.stepp"),
+        ("depth_node: {ros__parameters: {cloud.step: 0}}", {}, "cloud.step: expected"),
+        ("mapping_node: {ros__parameters: {tsdf.voxel_size: big}}", {}, "tsdf.voxel_size"),
+        ("{}", {"estimator.device": "tpu"}, "estimator.device: expected one of"),
+        ("{}", {"estimator.devise": "cpu"}, "estimator.devise"),
+    ],
+)
+def test_wrong_parameters_end_the_launch(tmp_path, text, overrides, said):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        launching.node_parameters("depth_node", str(file), overrides)
+
+
+def test_profile_goes_to_our_nodes_only(monkeypatch):
+    for name in (VARIABLE, HUMBLE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    assert launching.profile_environment() == {VARIABLE: str(share_path("config/fastdds.xml"))}
+    monkeypatch.setenv(VARIABLE, "/home/robot/mine.xml")
+    assert launching.profile_environment() == {}
+
+
+# --- with launch ---------------------------------------------------------------------------------
+
+
+def description(name: str):
+    spec = importlib.util.spec_from_file_location("launch_file", ROOT / "launch" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.generate_launch_description()
+
+
+def nodes_of(name: str, **given: str) -> dict:
+    """The Node actions that a launch file makes with these arguments, by executable."""
+    import launch
+    from launch_ros.actions import Node
+
+    context = launch.LaunchContext()
+    context._set_asyncio_loop(asyncio.new_event_loop())
+    context.launch_configurations.update(given)
+    found, waiting = {}, [description(name)]
+    while waiting:
+        entity = waiting.pop(0)
+        if isinstance(entity, Node):
+            found[entity.node_executable] = entity
+        else:
+            waiting = [*(entity.visit(context) or []), *waiting]
+    return found
+
+
+def test_arguments_name_topics_files_device_mapping_rviz_and_bag(launch):
+    declared = {argument.name for argument in description("live.launch.py").get_launch_arguments()}
+    assert declared >= {
+        *("image", "image_compressed", "camera_info", "lidar", "sparse_depth"),
+        *("params_file", "device", "engine", "namespace", "use_sim_time"),
+        *("mapping", "rviz", "bag", "rate", "loop"),
+        *("depth", "confidence", "odometry", "pose"),
+    }
+
+
+def test_mapping_and_bag_are_switches(launch):
+    assert set(nodes_of("live.launch.py")) == {"depth_node", "mapping_node"}
+    assert set(nodes_of("live.launch.py", mapping="false")) == {"depth_node"}
+    assert set(nodes_of("mapping.launch.py")) == {"mapping_node"}
+    assert set(nodes_of("replay.launch.py", bag="x")) == {"replay"}
+
+
+def test_rviz_that_is_not_installed_is_said(launch):
+    from ament_index_python.packages import get_packages_with_prefixes
+
+    if "rviz2" in get_packages_with_prefixes():
+        assert "rviz2" in nodes_of("live.launch.py", rviz="true")
+    else:
+        assert set(nodes_of("live.launch.py", rviz="true")) == {"depth_node", "mapping_node"}
+
+
+@pytest.mark.skipif(shutil.which("ros2") is None, reason="needs a ROS 2 with `ros2 launch`")
+def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(launch, ros_env):
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    try:
+        get_package_prefix("depth_two_stage")
+    except PackageNotFoundError:
+        pytest.skip("depth_two_stage is not in the ament index: colcon build, then source it")
+    process = subprocess.Popen(
+        ["ros2", "launch", "depth_two_stage", "mapping.launch.py", "depth:=/cam/depth"],
+        env=ros_env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "/cam/depth" in line:  # the node says where it listens
+                process.send_signal(signal.SIGINT)
+                break
+        said.append(process.communicate(timeout=90)[0])
+    finally:
+        process.kill()
+    text = "".join(said)
+    assert "process has finished cleanly" in text, text
+    assert process.returncode == 0

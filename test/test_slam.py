@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SLAM core: poses, what is fused and what is not, losing and finding the camera again."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from depth_two_stage.camera import Camera
+from depth_two_stage.config import MappingNodeParameters, from_flat
+from depth_two_stage.datasets import open_dataset
+from depth_two_stage.slam import LEVEL, Frame, Slam
+from depth_two_stage.trajectories import associate, ate
+
+SETTINGS = {"tsdf.memory_mb": 100.0, "tsdf.device": "cpu", "tsdf.voxel_size": 0.03}
+SECOND = 1_000_000_000
+
+
+def slam(**settings):
+    return Slam(from_flat(MappingNodeParameters, {**SETTINGS, **settings}))
+
+
+def frame_of(sample, **changes):
+    values = {"rgb": sample.rgb, "depth": sample.depth, "camera": sample.camera}
+    return Frame(**{**values, "stamp": sample.stamp, **changes})
+
+
+@pytest.fixture(scope="module")
+def room():
+    """A hand-held walk through a rendered room, 10 Hz, with exact poses."""
+    return list(open_dataset("rendered", ".", "seed:5,frames:20,size:120x160"))
+
+
+def error(trajectory, samples):
+    truth = [(s.stamp, s.T_world_camera) for s in samples if s.T_world_camera is not None]
+    _, estimate, true = associate(trajectory, truth)
+    return ate(estimate, true)
+
+
+@pytest.mark.parametrize("reference", ["frame", "keyframe", "model"])
+def test_tracks_a_room(room, reference):
+    """Every reference follows the camera from a level first pose."""
+    core = slam(**{"odometry.reference": reference})
+    steps = [core.process(frame_of(sample)) for sample in room]
+    assert not any(step.lost for step in steps)
+    assert all(step.fused and step.covariance.shape == (6, 6) for step in steps)
+    np.testing.assert_array_equal(steps[0].T_world_camera, LEVEL)
+    assert steps[0].keyframe
+    assert [stamp for stamp, _ in core.trajectory] == [sample.stamp for sample in room]
+    assert error(core.trajectory, room) < 0.03
+    statistics = core.statistics()
+    assert statistics["frames"] == statistics["fused"] == statistics["map_frames"] == len(room)
+
+
+def test_first_pose_is_level():
+    """X forward, y left, z up: what is above in the image is above in the map."""
+    camera = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
+    depth = np.zeros(camera.size, np.float32)
+    depth[:40] = 2.007
+    core = slam()
+    core.process(Frame(np.full((*camera.size, 3), 90, np.uint8), depth, camera, 1))
+    points = core.map.points().points
+    assert np.median(points[:, 0]) == pytest.approx(2.0, abs=0.05)
+    assert points[:, 2].min() > 0.2
+    assert abs(np.median(points[:, 1])) < 0.1
+
+
+def test_given_poses_are_taken_as_they_are(room):
+    core = slam()
+    for sample in room[:5]:
+        step = core.process(frame_of(sample), sample.T_world_camera)
+        np.testing.assert_array_equal(step.T_world_camera, sample.T_world_camera)
+        assert step.fused
+    # Without a pose its own odometry goes on from the last one.
+    step = core.process(frame_of(room[5]))
+    np.testing.assert_allclose(step.T_world_camera, room[5].T_world_camera, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "break_pose",
+    [
+        lambda T: T * np.nan,
+        lambda T: T[:3],
+        lambda T: T * 2,
+        lambda T: np.diag([1.0, 1, -1, 1]) @ T,
+        lambda T: np.zeros((4, 4)),
+    ],
+)
+def test_impossible_given_pose_is_not_fused(room, break_pose):
+    core = slam()
+    core.process(frame_of(room[0]), room[0].T_world_camera)
+    step = core.process(frame_of(room[1]), break_pose(room[1].T_world_camera))
+    assert step.T_world_camera is None
+    assert not step.fused
+    assert "pose: expected" in step.reason
+    assert core.counters["bad_pose"] == 1
+    assert core.map.frames == 1
+    assert core.process(frame_of(room[2]), room[2].T_world_camera).fused
+
+
+def dark(sample):
+    return frame_of(sample, rgb=np.zeros_like(sample.rgb), depth=np.zeros_like(sample.depth))
+
+
+def hand(sample):
+    return frame_of(
+        sample, rgb=np.full_like(sample.rgb, 120), depth=np.full_like(sample.depth, 0.25)
+    )
+
+
+@pytest.mark.parametrize("reference", ["frame", "model"])
+@pytest.mark.parametrize("trouble", [dark, hand])
+def test_lost_is_said_nothing_is_fused_and_tracking_recovers(room, reference, trouble):
+    core = slam(**{"odometry.reference": reference})
+    for sample in room[:8]:
+        assert not core.process(frame_of(sample)).lost
+    fused, path = core.map.frames, len(core.trajectory)
+    for sample in room[8:12]:
+        step = core.process(trouble(sample))
+        assert step.lost
+        assert step.T_world_camera is None
+        assert not step.fused
+        assert step.reason
+    assert core.map.frames == fused
+    assert len(core.trajectory) == path
+    assert core.counters["lost"] == 4
+    # The camera comes back within sight of what it knew.
+    steps = [
+        core.process(frame_of(sample, stamp=room[12].stamp + i * SECOND // 10))
+        for i, sample in enumerate(reversed(room[4:12]))
+    ]
+    found = [i for i, step in enumerate(steps) if not step.lost]
+    assert found, [step.reason for step in steps]
+    assert found[0] <= 3
+    true = np.linalg.inv(room[0].T_world_camera)
+    for i, sample in enumerate(reversed(room[4:12])):
+        if i in found:
+            wanted = LEVEL @ true @ sample.T_world_camera
+            assert np.linalg.norm((steps[i].T_world_camera - wanted)[:3, 3]) < 0.05
+
+
+def test_another_place_is_not_taken_for_this_one(room):
+    core = slam()
+    for sample in room[:6]:
+        core.process(frame_of(sample))
+    other = list(open_dataset("rendered", ".", "seed:9,frames:3,size:120x160"))
+    for i, sample in enumerate(other):
+        step = core.process(frame_of(sample, stamp=room[6].stamp + i * SECOND // 10))
+        assert step.lost
+    assert core.map.frames == 6
+
+
+def test_open3d_raising_is_lost_and_not_fatal():
+    """No texture, intensity only: Open3D answers "singular 6x6" for every frame after the first."""
+    camera = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
+    rgb, depth = np.zeros((*camera.size, 3), np.uint8), np.full(camera.size, 2.0, np.float32)
+    core = slam(**{"odometry.method": "intensity", "odometry.reference": "frame"})
+    assert core.process(Frame(rgb, depth, camera, 1)).fused
+    for stamp in (2, 3):
+        step = core.process(Frame(rgb, depth, camera, stamp))
+        assert step.lost
+        assert "odometry failed" in step.reason
+    assert core.map.frames == 1
+
+
+def test_frames_out_of_order_are_dropped_and_a_restarted_clock_is_followed(room):
+    core = slam()
+    core.process(frame_of(room[0], stamp=10 * SECOND))
+    core.process(frame_of(room[1], stamp=10 * SECOND + SECOND // 10))
+    for stamp in (10 * SECOND + SECOND // 10, 10 * SECOND):
+        step = core.process(frame_of(room[2], stamp=stamp))
+        assert not step.lost
+        assert step.T_world_camera is None
+        assert "stamp: expected one after" in step.reason
+    assert core.counters["out_of_order"] == 2
+    assert core.map.frames == 2
+    # A bag that starts again: seconds back, the same room.
+    assert not core.process(frame_of(room[2], stamp=SECOND)).lost
+    assert core.counters["time_jumps"] == 1
+    assert core.process(frame_of(room[3], stamp=0)).T_world_camera is not None
+
+
+def test_frames_of_doubtful_scale_are_tracked_but_not_fused(room):
+    core = slam(**{"slam.max_scale_residual": 0.1})
+    core.process(frame_of(room[0]))
+    for residual, sample in ((0.3, room[1]), (float("nan"), room[2])):
+        step = core.process(frame_of(sample, scale_residual=residual))
+        assert step.T_world_camera is not None
+        assert not step.fused
+        assert "scale residual" in step.reason
+    assert core.counters["scale_refused"] == 2
+    assert core.map.frames == 1
+    assert core.process(frame_of(room[3], scale_residual=0.05)).fused
+
+
+def test_confidence_is_the_weight(room):
+    core = slam()
+    confidence = np.full(room[0].depth.shape, 0.25, np.float32)
+    core.process(frame_of(room[0], confidence=confidence))
+    weight = core.map.blocks.read(core.map.blocks.slots())["weight"]
+    assert weight.max() == 0.25
+    step = core.process(frame_of(room[1], confidence=np.zeros_like(confidence)))
+    assert not step.fused
+    assert core.counters["without_depth"] == 1
+
+
+def test_bad_frames_are_named(room):
+    good = frame_of(room[0])
+    for change, says in (
+        ({"rgb": good.rgb[..., 0]}, "rgb: expected uint8"),
+        ({"depth": good.depth[1:]}, "depth: expected float"),
+        ({"depth": (good.depth * 1000).astype(np.uint16)}, "depth: expected float"),
+        ({"confidence": good.depth[:, 1:]}, "confidence: expected float"),
+        ({"confidence": good.depth + 1}, "confidence: expected 0 … 1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            dataclasses.replace(good, **change)
+    depth = good.depth.copy()
+    depth[0, :3] = np.nan, np.inf, -1
+    assert (Frame(good.rgb, depth, good.camera, 1).depth[0, :3] == 0).all()
+    doubt = np.full(depth.shape, np.nan)
+    assert (dataclasses.replace(good, confidence=doubt).confidence == 0).all()
+
+
+def test_nothing_starts_without_depth(room):
+    core = slam()
+    assert core.process(dark(room[0])).lost
+    assert core.map.frames == 0
+    step = core.process(frame_of(room[1]))
+    np.testing.assert_array_equal(step.T_world_camera, LEVEL)
+
+
+def test_size_of_the_images_may_change(room):
+    core = slam()
+    core.process(frame_of(room[0]))
+    camera = room[1].camera.cropped(10, 6, 120, 90)
+    part = slice(6, 96), slice(10, 130)
+    step = core.process(Frame(room[1].rgb[part], room[1].depth[part], camera, room[1].stamp))
+    assert step.lost or step.T_world_camera is not None
+    assert not core.process(frame_of(room[2])).lost
+
+
+def test_keyframes_are_bounded(room):
+    core = slam(**{"slam.keyframe_distance": 0.02, "slam.max_keyframes": 4})
+    for sample in room:
+        core.process(frame_of(sample))
+    assert core.statistics()["keyframes"] == 4
+
+
+def test_saved_map_is_gone_on_with(room, tmp_path):
+    core = slam()
+    for sample in room[:10]:
+        core.process(frame_of(sample))
+    core.map.save(tmp_path / "map.npz", core.trajectory)
+    again = slam()
+    with pytest.raises(ValueError, match="expected a whole map file"):
+        (tmp_path / "bad.npz").write_bytes(b"no map")
+        again.load(tmp_path / "bad.npz")
+    again.load(tmp_path / "map.npz")
+    assert len(again.trajectory) == 10
+    steps = [again.process(frame_of(sample)) for sample in room[9:13]]
+    assert not steps[0].lost, steps[0].reason
+    wanted = core.trajectory[9][1]
+    assert np.linalg.norm((steps[0].T_world_camera - wanted)[:3, 3]) < 0.03
+    assert again.map.frames == 14
+
+
+def test_clear_starts_a_new_world(room):
+    core = slam()
+    for sample in room[:3]:
+        core.process(frame_of(sample))
+    core.clear()
+    assert core.trajectory == []
+    assert core.statistics()["map_blocks"] == 0
+    step = core.process(frame_of(room[3], stamp=1))
+    np.testing.assert_array_equal(step.T_world_camera, LEVEL)
+
+
+def test_two_runs_agree_within_a_millimetre(room):
+    runs = []
+    for _ in range(2):
+        core = slam()
+        runs.append([core.process(frame_of(sample)).T_world_camera for sample in room[:12]])
+    difference = np.array(runs[0])[:, :3, 3] - np.array(runs[1])[:, :3, 3]
+    assert np.abs(difference).max() < 1e-3
+
+
+def test_tum_recording_within_5_cm(recordings):
+    """Sensor depth, own odometry, no frame lost (ATE RMSE after SE(3) alignment)."""
+    samples = open_dataset("folder", recordings / "tum_fr1_xyz")
+    core = Slam(MappingNodeParameters())
+    for sample in samples:
+        core.process(frame_of(sample))
+    assert core.counters["lost"] == 0
+    assert error(core.trajectory, samples) < 0.05

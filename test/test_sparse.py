@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sparse patterns: counts, beams, occlusion through the offset, seeds, bad names."""
+
+import numpy as np
+import pytest
+
+from depth_two_stage.camera import Camera
+from depth_two_stage.datasets import DatasetError, Sample
+from depth_two_stage.datasets.sparse import Beams, SparsePattern, bernoulli, scan
+
+CAMERA = Camera(320, 240, 260.0, 260.0, 160.0, 120.0)
+
+
+def sample(depth=None, **more):
+    rgb = np.zeros((*CAMERA.size, 3), np.uint8)
+    return Sample(rgb, depth, CAMERA, 0, "made", **more)
+
+
+def ramp():
+    depth = np.tile(np.linspace(1, 4, 320, dtype=np.float32), (240, 1))
+    depth[:, 200:220] = 0
+    return depth
+
+
+def test_bernoulli_keeps_n_of_the_valid_pixels_on_average_with_their_values():
+    depth = ramp()
+    rng = np.random.default_rng(0)
+    counts = []
+    for _ in range(40):
+        sparse = SparsePattern.parse("bernoulli:200")(sample(depth), rng)
+        kept = sparse > 0
+        assert np.array_equal(sparse[kept], depth[kept])
+        counts.append(kept.sum())
+    # The mean of 40 binomial counts has a standard deviation of about 2.2.
+    assert abs(np.mean(counts) - 200) < 10
+    assert np.std(counts) > 5
+
+
+def test_bernoulli_ends_no_samples_all_pixels_and_no_truth():
+    rng = np.random.default_rng(0)
+    assert not bernoulli(ramp(), 0, rng).any()
+    assert np.array_equal(bernoulli(ramp(), 10**9, rng), ramp())
+    assert not bernoulli(np.zeros((4, 4), np.float32), 5, rng).any()
+
+
+@pytest.mark.parametrize("text", ["bernoulli:150", "lines:16,noise=0.05,dropout=0.3"])
+def test_the_seed_decides_the_samples(text):
+    pattern, one = SparsePattern.parse(text), sample(ramp())
+    first = pattern(one, np.random.default_rng(7))
+    assert np.array_equal(first, pattern(one, np.random.default_rng(7)))
+    assert not np.array_equal(first, pattern(one, np.random.default_rng(8)))
+    assert first.dtype == np.float32 and first.shape == CAMERA.size
+
+
+def test_none_is_none_and_zero_samples_are_an_empty_map():
+    rng = np.random.default_rng(0)
+    assert SparsePattern.parse("none")(sample(ramp()), rng) is None
+    assert not SparsePattern.parse("bernoulli:0")(sample(ramp()), rng).any()
+
+
+def test_lines_lie_on_the_beams_and_carry_the_true_depth():
+    depth = np.full(CAMERA.size, 3.0, np.float32)
+    sparse = SparsePattern.parse("lines:16")(sample(depth), np.random.default_rng(0))
+    v, u = np.nonzero(sparse)
+    assert np.array_equal(sparse[v, u], depth[v, u])
+    beams = Beams()
+    points = CAMERA.backproject(sparse)[v, u] - np.array(beams.offset)
+    elevation = np.rad2deg(np.arctan2(-points[:, 1], np.hypot(points[:, 0], points[:, 2])))
+    ideal = np.linspace(-15, 15, 16)
+    pixel = np.rad2deg(1 / CAMERA.fy)
+    nearest = ideal[np.abs(elevation[:, None] - ideal).argmin(axis=1)]
+    assert np.abs(elevation - nearest).max() < pixel
+    assert len(np.unique(nearest)) == 16
+    # 0.4 degrees in azimuth over the 63 degrees that the camera sees
+    assert 16 * 100 < len(v) < 16 * 170
+
+
+def test_one_beam_is_level():
+    depth = np.full(CAMERA.size, 3.0, np.float32)
+    points = Beams(count=1).scan(depth, CAMERA, np.random.default_rng(0))
+    assert len(points) > 50
+    assert np.abs(points[:, 2] / points[:, 0]).max() < 1 / CAMERA.fy
+
+
+def test_a_scan_hides_what_the_lidar_cannot_see():
+    # A wall at 6 m behind a post at 2 m; the LiDAR stands 1 m to the right of the camera and sees
+    # the post in front of another part of the wall, which must give no return.
+    depth = np.full(CAMERA.size, 6.0, np.float32)
+    depth[:, 150:170] = 2.0
+    beams = Beams(16, 15.0, 0.8, (1.0, 0.0, 0.0))
+    points = beams.scan(depth, CAMERA, np.random.default_rng(0))
+    in_camera = points @ beams.T_camera_lidar[:3, :3].T + beams.T_camera_lidar[:3, 3]
+    azimuth = np.rad2deg(np.arctan2(points[:, 1], points[:, 0]))
+    post, wall = in_camera[:, 2] < 3, in_camera[:, 2] > 5
+    assert post.sum() > 30 and wall.sum() > 200
+    # Only a few rays at the two edges of the post may also reach the wall.
+    behind = wall & (azimuth > azimuth[post].min() + 0.8) & (azimuth < azimuth[post].max() - 0.8)
+    assert behind.sum() == 0
+
+
+def test_points_of_a_scan_return_to_their_pixels_with_noise_along_the_ray_only():
+    depth = np.full(CAMERA.size, 4.0, np.float32)
+    clean = Beams().scan(depth, CAMERA, np.random.default_rng(3))
+    noisy = Beams(noise=0.05).scan(depth, CAMERA, np.random.default_rng(3))
+    assert clean.dtype == noisy.dtype == np.float32
+    r0, r1 = np.linalg.norm(clean, axis=1), np.linalg.norm(noisy, axis=1)
+    assert np.allclose(clean / r0[:, None], noisy / r1[:, None], atol=1e-6)
+    assert 0.045 < np.std(r1 - r0) < 0.055
+
+
+def test_dropout_loses_its_share_and_offsets_change_the_frame():
+    depth = np.full(CAMERA.size, 4.0, np.float32)
+    every = Beams().scan(depth, CAMERA, np.random.default_rng(0))
+    some = Beams(dropout=0.25).scan(depth, CAMERA, np.random.default_rng(0))
+    assert 0.7 < len(some) / len(every) < 0.8
+    T = np.eye(4)  # a LiDAR frame that is the optical frame: the scan must still lie on the wall
+    T[:3, :3] = Beams().T_camera_lidar[:3, :3]
+    points = scan(depth, CAMERA, T, 16, 15.0, 0.4, 0.0, 0.0, np.random.default_rng(0))
+    assert np.allclose(points[:, 0], 4.0, atol=1e-5)  # x of the LiDAR is the optical axis
+
+
+def test_a_scan_of_nothing_is_empty():
+    points = Beams().scan(np.zeros(CAMERA.size, np.float32), CAMERA, np.random.default_rng(0))
+    assert points.shape == (0, 3)
+
+
+def test_points_are_projected_with_the_nearest_in_front_else_measured_depth_is_used():
+    pattern, rng = SparsePattern.parse("points"), np.random.default_rng(0)
+    T = np.eye(4)
+    T[2, 3] = 1.0
+    cloud = np.array([[0, 0, 4], [0, 0, 1], [0, 0, -3], [np.nan, 0, 1]], np.float32)
+    sparse = pattern(sample(points=cloud, T_camera_lidar=T), rng)
+    assert np.count_nonzero(sparse) == 1 and sparse[120, 160] == 2.0
+    measured = ramp()
+    assert pattern(sample(sparse=measured), rng) is measured
+    with pytest.raises(DatasetError, match="expected LiDAR points or sparse depth in made"):
+        pattern(sample(ramp()), rng)
+
+
+def test_truth_is_needed_to_sample_it():
+    with pytest.raises(DatasetError, match="sparse bernoulli:5: expected depth in made, got none"):
+        SparsePattern.parse("bernoulli:5")(sample(), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "some", "bernoulli", "bernoulli:-1", "bernoulli:x", "bernoulli:1.5", "lines:0", "lines",
+     "points:3", "none:1", "lines:16,beam=3", "lines:16,noise=x", "lines:16,dropout=2",
+     "bernoulli:5,noise=1"],
+)  # fmt: skip
+def test_unknown_patterns_are_refused(text):
+    with pytest.raises(DatasetError, match=r"^sparse: expected"):
+        SparsePattern.parse(text)
+
+
+def test_patterns_print_as_they_are_written():
+    for text in ("none", "points", "bernoulli:200", "lines:16"):
+        assert str(SparsePattern.parse(text)) == text
+    assert SparsePattern.parse("lines:8,elevation=10").beams.elevation == 10

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on a tiny NYU-like folder: it learns, resumes exactly, stops on NaN, runs on two."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from depth_two_stage import networks, recipes, training
+from depth_two_stage.training_data import Batches, draw_points
+from depth_two_stage.training_state import read_state
+
+SMALL = {
+    "width": 1 / 16,
+    "precision": "fp32",
+    "save_every": 2,
+    "data.validation_limit": 1,
+    "stage_one.epochs": 3,
+    "stage_one.batch": 4,
+    "stage_two.epochs": 2,
+    "stage_two.batch": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Eight training frames and one to validate on, in the folders' layout of NYU."""
+    root = tmp_path_factory.mktemp("nyu")
+    rng = np.random.default_rng(0)
+    for split, count, size in (("train", 8, (240, 320)), ("val", 1, (480, 640))):
+        for kind in ("rgb", "depth"):
+            (root / split / kind).mkdir(parents=True)
+        for index in range(count):
+            ramp = np.linspace(1000, 4000, size[1]) + 300 * index
+            depth = (ramp + np.linspace(0, 500, size[0])[:, None]).astype(np.uint16)
+            rgb = np.dstack([depth // 24, depth // 48, rng.integers(0, 255, size)]).astype(np.uint8)
+            cv2.imwrite(str(root / split / "depth" / f"{index:04d}.png"), depth)
+            cv2.imwrite(str(root / split / "rgb" / f"{index:04d}.jpg"), rgb)
+    return root
+
+
+def recipe(root, **changes):
+    return recipes.load("default", {**SMALL, "data.root": str(root), **changes})
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_both_stages_train_and_the_file_says_how(root, tmp_path):
+    made = training.Run(recipe(root), tmp_path / "run").train()
+    model, found = networks.load(made)
+    facts = found.facts
+    assert facts["seed"] == 0 and facts["frames"] == 8 and len(facts["data_hash"]) == 64
+    assert facts["epochs"] == {"stage_one": 3, "stage_two": 2} and facts["code_version"]
+    assert np.isfinite(facts["metrics"]["refined_rmse_200"])
+    assert facts["recipe"]["stage_two"]["betas"] == [0.5, 0.999]
+    stages = [line["stage"] for line in lines(tmp_path / "run")]
+    assert stages == sorted(stages) and {"stage_one", "stage_two"} == set(stages)
+    terms = lines(tmp_path / "run")[-2]
+    assert {"discriminator", "adversarial", "l1", "rate", "seconds", "epoch"} <= terms.keys()
+    assert model.settings.sparse_input == "smooth"
+    # Without points the mean of the frames stands there: they show 1.3 to 5.5 m.
+    assert np.shape(model.settings.mean_depth) == (12, 16)
+    assert 2 < np.mean(model.settings.mean_depth) < 5
+
+
+def test_stage_one_learns(root, tmp_path):
+    # The correction of the filled depth overfits two frames; without it the error stays.
+    changes = {
+        "data.limit": 2,
+        "stage_one.batch": 2,
+        "stage_one.epochs": 40,
+        "stage_two.epochs": 0,
+        "view.scale": [1.0, 1.0],
+        "view.rotation": 0.0,
+        "view.flip": 0.0,
+        "view.colour": 0.0,
+        "sparse.none": 1.0,
+        "data.validation_limit": 0,
+        "stage_one.rate": 0.01,
+        "stage_one.schedule": "constant",
+    }
+    training.Run(recipe(root, **changes), tmp_path / "run").train()
+    losses = [line["berhu"] for line in lines(tmp_path / "run")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def same(first, second):
+    a, b = (networks.read_checkpoint(networks.resolve(path)).tensors for path in (first, second))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_kill_9_at_any_moment_and_resume_gives_the_same(root, tmp_path):
+    command = [sys.executable, "-m", "depth_two_stage.cli", "train", "default", "--root", str(root)]
+    for name, value in SMALL.items():
+        command += ["-p", f"{name}={value}"]
+    command += ["--threads", "1"]
+    whole = tmp_path / "whole"
+    subprocess.run([*command, "-o", str(whole)], check=True, capture_output=True)
+    broken = tmp_path / "broken"
+    state = broken / "state.safetensors"
+    for stage in (0, 1):  # killed once in each stage, wherever it then is
+        process = subprocess.Popen(
+            [*command, "-o", str(broken), "--resume"], stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if state.exists() and _stage(state) == stage:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert state.exists()
+    subprocess.run([*command, "-o", str(broken), "--resume"], check=True, capture_output=True)
+    assert same(whole / "weights", broken / "weights")
+    wanted, got = (
+        [{k: v for k, v in line.items() if k != "seconds"} for line in lines(out)]
+        for out in (whole, broken)
+    )
+    assert wanted == got
+
+
+def _stage(state):
+    from safetensors import safe_open
+
+    with safe_open(state, "pt") as file:
+        return json.loads(file.metadata()["state"])["stage"]
+
+
+def test_a_loss_that_is_not_finite_names_its_part(root, tmp_path, monkeypatch):
+    run = training.Run(recipe(root), tmp_path / "run")
+    with torch.no_grad():
+        next(run.model.stage_one.parameters()).fill_(float("nan"))
+    with pytest.raises(training.TrainingError, match="stage_one, berhu: expected a finite loss"):
+        run.train()
+    assert not list((tmp_path / "run").glob("weights*"))
+
+
+def test_an_earlier_run_is_neither_overwritten_nor_mixed(root, tmp_path):
+    out = tmp_path / "run"
+    changes = {"stage_one.epochs": 1, "stage_two.epochs": 0, "data.validation_limit": 0}
+    training.Run(recipe(root, **changes), out).train()
+    with pytest.raises(training.TrainingError, match="expected an empty folder or --resume"):
+        training.Run(recipe(root, **changes), out)
+    with pytest.raises(training.TrainingError, match="expected the same recipe"):
+        training.Run(recipe(root, **changes, seed=1), out, resume=True)
+    (out / "state.safetensors").write_bytes(b"0" * 100)
+    with pytest.raises(ValueError, match="expected a training state"):
+        training.Run(recipe(root, **changes), out, resume=True)
+
+
+def test_two_gloo_processes_agree(root, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr=127.0.0.1",  # no name of this machine has to resolve
+        "--nproc-per-node=2",
+        "-m",
+        "depth_two_stage.cli",
+        "train",
+        "default",
+        "--root",
+        str(root),
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    for name, value in (SMALL | {"stage_one.epochs": 1, "stage_two.epochs": 1}).items():
+        command += ["-p", f"{name}={value}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, found = networks.load(tmp_path / "run" / "weights")
+    assert found.facts["recipe"]["stage_one"]["batch"] == 4
+    # Both processes' shares entered: the weights are not those of a run on one share alone.
+    facts = read_state(tmp_path / "run" / "state.safetensors", {})
+    assert facts["step"] == 4 and facts["stage"] == 1
+
+
+def test_the_shares_of_two_processes_make_up_the_batch(root):
+    chosen = recipe(root)
+    data = training.open_dataset("nyu", root, "train")
+    settings = networks.NetworkSettings(sparse_input="filled")
+    whole = Batches(data, chosen, settings, 0, 4).make(1)
+    shares = [Batches(data, chosen, settings, 0, 4, rank, 2).make(1) for rank in (0, 1)]
+    for part in (0, 1):
+        together = torch.stack([share[part] for share in shares], 1).flatten(0, 1)
+        assert torch.equal(whole[part], together)
+    with pytest.raises(ValueError, match="multiple of 3 processes"):
+        Batches(data, chosen, settings, 0, 4, 0, 3)
+
+
+def test_points_are_drawn_as_the_recipe_says(root):
+    sample = training.open_dataset("nyu", root, "train")[0]
+    rng = np.random.default_rng(0)
+    draw = recipes.Sparse(none=0.0, beams=0.0, samples=(200, 200))
+    counts = [np.count_nonzero(draw_points(sample, draw, rng)) for _ in range(20)]
+    assert 180 < np.mean(counts) < 220
+    assert not draw_points(sample, recipes.Sparse(none=1.0), rng).any()
+    rows = np.count_nonzero(draw_points(sample, recipes.Sparse(beams=1.0, beam_counts=(8,)), rng))
+    assert rows > 300
+    exact = draw_points(sample, draw, rng)
+    assert np.array_equal(exact[exact > 0], sample.depth[exact > 0])
+
+
+def test_rates_are_those_of_the_paper():
+    stage = recipes.load("paper-a-nyu").stage_one
+    rates = [training.rate_at(epoch * 79, 20 * 79, 79, stage) for epoch in (0, 4, 5, 10, 19)]
+    assert rates == pytest.approx([1e-2, 1e-2, 2e-3, 4e-4, 8e-5])
+    cosine = dataclasses.replace(stage, schedule="cosine")
+    assert training.rate_at(1579, 1580, 79, cosine) < 1e-7 < training.rate_at(0, 1580, 79, cosine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stage_one.speed": 1}, "stage_one.speed: expected one of epochs"),
+        ({"stage_one.batch": 0}, "stage_one.batch: expected at least 1, got 0"),
+        ({"stage_one.batch": "many"}, "stage_one.batch: expected int"),
+        ({"stage_one.loss": "huber"}, "expected one of berhu"),
+        ({"sparse.samples": [1]}, "sparse.samples: expected a list"),
+        ({"model.name": 1}, "model.name: expected a name of a recipe"),
+        ({"data": 3}, "data: expected a mapping"),
+    ],
+)
+def test_wrong_recipes_are_named(changes, words):
+    with pytest.raises(recipes.RecipeError, match=words):
+        recipes.load("default", changes)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipes_of_the_package_load(name):
+    assert recipes.load(name).model in networks.MODELS
+
+
+def test_unknown_recipes_and_broken_files(tmp_path):
+    with pytest.raises(recipes.RecipeError, match="paper-a-nyu"):
+        recipes.load("paper-z")
+    (tmp_path / "r.yaml").write_text("a: b: c")
+    with pytest.raises(recipes.RecipeError, match="expected YAML"):
+        recipes.load(str(tmp_path / "r.yaml"))
