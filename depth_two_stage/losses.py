@@ -28,6 +28,19 @@ def l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return _mean(_error(prediction, target, valid).square(), valid)
 
 
+def rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the images of each one's root-mean-square error, m: what ``evaluate`` reports.
+
+    Unlike ``l2`` it weighs an image that is hard as a whole (no points) as one that is easy;
+    unlike ``l1`` and ``berhu`` it aims at the mean of what depth may be, not at the median.
+    Images without a valid pixel count as none.
+    """
+    counts = valid.sum((1, 2, 3))
+    squares = _error(prediction, target, valid).square().sum((1, 2, 3)) / counts.clamp(min=1)
+    # The square root has no slope at 0: a tenth of a millimetre keeps it finite.
+    return (squares + 1e-8).sqrt().mul(counts > 0).sum() / (counts > 0).sum().clamp(min=1)
+
+
 def berhu(prediction: Tensor, target: Tensor, valid: Tensor, maximum: str = "batch") -> Tensor:
     """Reverse Huber (E, eq. 1): |e| up to c, (e² + c²) / 2c beyond; c = 0.2 · max |e|.
 
@@ -51,4 +64,4 @@ def adversarial(logits: Tensor, real: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted)
 
 
-LOSSES = {"l1": l1, "l2": l2, "berhu": berhu}
+LOSSES = {"l1": l1, "l2": l2, "rmse": rmse, "berhu": berhu}

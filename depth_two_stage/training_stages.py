@@ -134,6 +134,7 @@ class RefineStep(Step):
     ) -> None:
         super().__init__(recipe, device)
         self.model, self.discriminator, self.stage = model, discriminator, recipe.stage_two
+        self.loss = losses.LOSSES[self.stage.loss]
         only_trains((model, discriminator), (model.stage_two, discriminator))
         parts = {"generator": model.stage_two, "discriminator": discriminator}
         for name, part in parts.items():
@@ -166,9 +167,9 @@ class RefineStep(Step):
         terms = {
             "adversarial": self.stage.adversarial * losses.adversarial(logits.float(), True),
             # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them.
-            "l1": self.stage.l1
+            self.stage.loss: self.stage.l1
             * (2 / self.model.settings.max_depth)
-            * losses.l1(refined, target, valid),
+            * self.loss(refined, target, valid),
         }
         found |= self.descend(terms, "generator")
         self.discriminator.requires_grad_(True)

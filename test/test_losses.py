@@ -23,6 +23,14 @@ def test_l1_and_l2_by_hand():
     assert losses.l2(PREDICTION, TARGET, VALID).item() == pytest.approx((0.01 + 0.25 + 4) / 3)
 
 
+def test_rmse_is_the_mean_of_the_images():
+    prediction = torch.tensor([[1.0, 3.0], [0.5, 9.0], [7.0, 7.0]]).reshape(3, 1, 1, 2)
+    valid = torch.tensor([[1, 1], [1, 0], [0, 0]]).bool().reshape(3, 1, 1, 2)
+    by_hand = (5**0.5 + 0.5) / 2  # the third image has no valid pixel
+    value = losses.rmse(prediction, torch.zeros_like(prediction), valid).item()
+    assert value == pytest.approx(by_hand, abs=1e-6)
+
+
 def test_berhu_by_hand():
     c = 0.4  # a fifth of 2.0
     by_hand = (0.1 + (0.25 + c**2) / (2 * c) + (4 + c**2) / (2 * c)) / 3

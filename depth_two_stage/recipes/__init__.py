@@ -76,13 +76,14 @@ class StageOne:
 
 @dataclass(frozen=True)
 class StageTwo:
-    """Conditional GAN; ``l1`` is λ, ``adversarial`` weighs the other term (A: 1)."""
+    """Conditional GAN; ``l1`` is λ, the weight of ``loss`` (A: L1); ``adversarial`` (A: 1)."""
 
     epochs: int = 200
     batch: int = 1
     rate: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: str = "constant"
+    loss: str = "l1"
     l1: float = 100.0
     adversarial: float = 1.0
 
@@ -110,7 +111,8 @@ CHOICES = {
     "stage_one.optimizer": ("sgd", "adamw"),
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
-    "stage_one.loss": ("berhu", "l1", "l2"),
+    "stage_one.loss": ("berhu", "rmse", "l1", "l2"),
+    "stage_two.loss": ("l1", "rmse"),
 }
 AT_LEAST_ONE = {"save_every", "stage_one.batch", "stage_two.batch", "stage_one.every"}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 
-from .reports import REPEAT, Steps, diagnostics, status
+from .reports import READERS, REPEAT, Steps, diagnostics, readers, status
 from .sparse_input import Sparse
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class DepthReport:
             "last stamp": self.last_stamp,
             "mode": self._mode,
             "points in view": self._points,
+            READERS: readers(self._node),
             "dropped: in transport": inputs.missed,
         }
         for reason, count in sorted(self._node.drops.counts().items()):

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the nodes: what has become of the image that was sent last."""
+"""Waiting for the nodes: whether they are there, what has become of the image sent last."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from .reports import READERS
 from .stamps import SECOND, message_class, read_stamp
 
 DEPTH, ODOM, DIAGNOSTICS = "depth/image_rect", "odom", "/diagnostics"
+RECORDER = "record"  # name of the recorder's node
+MATCHING = 10.0  # s; a reader that asks for another QoS is never matched
 GRACE = 0.2  # s: diagnostics are small and overtake images
 LAST_STAMP = "last stamp"  # diagnostics: the newest image a node is done with, published or not
 
@@ -82,21 +85,62 @@ class Lockstep:
 
 
 class Readiness:
-    """Which of the nodes are still to come, by their /diagnostics (stale: still loading)."""
+    """What is still to come before the first message of a bag may be sent.
 
-    def __init__(self, node, names: tuple[str, ...]) -> None:
-        self._waiting = set(names)
-        self._subscription = None
+    The nodes, by their /diagnostics (stale: still loading); the recorder; and the readers of what
+    the nodes publish: DDS drops what is sent before both sides know of each other.
+    """
+
+    def __init__(self, node, names: tuple[str, ...], recorded: tuple[str, ...]) -> None:
+        self._node = node
+        self._recorded = tuple(map(node.resolve_topic_name, recorded))
+        self._names, self._waiting = frozenset(names), set(names)
+        self._matched: dict[str, int] = {}  # readers of the nodes' topics, as they count them
+        self._ready_at: float | None = None
         if names:
             kind = message_class("diagnostic_msgs/msg/DiagnosticArray")
             self._stale = message_class("diagnostic_msgs/msg/DiagnosticStatus").STALE
-            self._subscription = node.create_subscription(kind, DIAGNOSTICS, self._heard, 20)
+            node.create_subscription(kind, DIAGNOSTICS, self._heard, 20)
 
     def _heard(self, message) -> None:
         for status in message.status:
+            name = status.name.rsplit("/", 1)[-1]
+            if name not in self._names:
+                continue
             if status.level != self._stale:
-                self._waiting.discard(status.name.rsplit("/", 1)[-1])
+                self._waiting.discard(name)
+            for item in status.values:
+                if item.key == READERS:
+                    counts = (entry.rsplit(" ", 1) for entry in item.value.split(", "))
+                    self._matched |= {topic: int(count) for topic, count in counts}
 
     def missing(self) -> list[str]:
-        """Names of the nodes that have not reported yet."""
-        return sorted(self._waiting)
+        """What has not come yet, in words."""
+        return sorted(self._waiting) or self._unrecorded() or self._unmatched()
+
+    def _unrecorded(self) -> list[str]:
+        return [
+            f"record reading {topic}"
+            for topic in self._recorded
+            if self._node.count_publishers(topic)
+            and RECORDER not in {r.node_name for r in self._readers(topic)}
+        ]
+
+    def _unmatched(self) -> list[str]:
+        late = [
+            topic
+            for topic, count in self._matched.items()
+            if topic != DIAGNOSTICS and len(self._readers(topic)) > count
+        ]
+        now = time.monotonic()
+        self._ready_at = self._ready_at or now
+        if late and now > self._ready_at + MATCHING:
+            self._node.get_logger().warning(
+                f"readers of {', '.join(late)}: expected to be connected within {MATCHING:g} s, "
+                f"got some that are not (another QoS?); going on without them"
+            )
+            return []
+        return [f"all readers of {topic}" for topic in late]
+
+    def _readers(self, topic: str) -> list:
+        return self._node.get_subscriptions_info_by_topic(topic)

@@ -30,7 +30,7 @@ from .mapping_inputs import DEPTH, MappingInputs, decode
 from .motion import Motion, Mount
 from .params import Parameters
 from .poses import OwnOdometry, PoseError, Poses, TfPoses, TopicPoses
-from .reports import Drops, Steps, diagnostics, status
+from .reports import READERS, Drops, Steps, diagnostics, readers, status
 from .transforms import NoTransforms, TransformError, extrinsics, tf_listener
 
 NAME = "mapping_node"
@@ -154,6 +154,7 @@ class MappingNode(Node):
         values |= {f"dropped: {reason}": n for reason, n in self.drops.counts().items()}
         values |= self.steps.values()
         values |= {"pose source": self.parameters.pose.source, LAST_STAMP: self._last_stamp}
+        values[READERS] = readers(self)
         level = "warn" if missing else "ok"
         words = missing or ("paused" if self.paused else "mapping")
         self._diagnostics.publish(

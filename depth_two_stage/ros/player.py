@@ -47,6 +47,7 @@ class ReplayOptions:
     topics: tuple[str, ...] = ()
     wait: float = 0.0
     nodes: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
     timeout: float = 30.0
     times: str = ""
 
@@ -117,9 +118,12 @@ class Player:
             self.clock.publish(message)
 
     def wait_until_heard(self) -> None:
-        """Wait until someone reads the image topic (without one, any) and the nodes are ready."""
+        """Wait until someone reads the image topic (without one, any) and the nodes are ready.
+
+        And until the recorder, if there is one, reads those of its topics that are published.
+        """
         wanted = [self.image] if self.image in self.publishers else list(self.publishers)
-        ready = Readiness(self.node, self.options.nodes)
+        ready = Readiness(self.node, self.options.nodes, self.options.recorded)
         deadline = time.monotonic() + self.options.wait
         while True:
             missing = ready.missing()

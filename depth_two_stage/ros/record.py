@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.signals import SignalHandlerOptions
 
 from .quality import adopted, recorded
@@ -25,7 +26,8 @@ class Recorder:
     """Subscribes to topics once they have publishers and writes what arrives.
 
     QoS is adopted from the publishers; the type comes from the graph. Beyond ``max_bytes`` of
-    serialised messages nothing more is written, which is said once.
+    serialised messages nothing more is written, which is said once. With use_sim_time, what comes
+    before the first /clock is kept and written at that time.
     """
 
     def __init__(self, node, writer, topics: list[str], max_bytes: int) -> None:
@@ -37,7 +39,11 @@ class Recorder:
         self._connections: dict = {}
         self.written, self.messages, self.full = 0, 0, False
         self.problem = ""
-        node.create_timer(LOOK_PERIOD, self.look)
+        self._early: list[tuple[str, bytes]] = []  # what came before the first /clock
+        # Not the node's clock: with use_sim_time that one stands still until the bag is played,
+        # and the first messages would come before we look for them.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(LOOK_PERIOD, self.look, clock=steady)
         self.look()
 
     def look(self) -> None:
@@ -69,16 +75,21 @@ class Recorder:
                 f"record: {self._max_bytes / MEGABYTE:g} MB reached, the rest is not recorded"
             )
             return
+        self.written += len(raw)
+        self._early.append((topic, raw))
+        now = self._node.get_clock().now().nanoseconds
+        if now:  # 0: use_sim_time, and nothing on /clock yet
+            self.flush(now)
+
+    def flush(self, now: int) -> None:
+        """Write what waits, as of ``now`` (ns)."""
+        waiting, self._early = self._early, []
         try:
-            now = self._node.get_clock().now().nanoseconds
-            if now == 0:  # use_sim_time, and nothing on /clock yet
-                return
-            self._writer.write(self._connections[topic], now, raw)
+            for topic, raw in waiting:
+                self._writer.write(self._connections[topic], now, raw)
+                self.messages += 1
         except OSError as error:
             self.problem = f"record: expected room for the bag, got {error.strerror or error}"
-            return
-        self.written += len(raw)
-        self.messages += 1
 
 
 def record(
@@ -104,6 +115,7 @@ def record(
             while not stopped and not recorder.problem:
                 rclpy.spin_once(node, timeout_sec=0.1)
             _drain(node)
+            recorder.flush(node.get_clock().now().nanoseconds or time.time_ns())
         if recorder.problem:
             print(recorder.problem, file=sys.stderr)
             return 1

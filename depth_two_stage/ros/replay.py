@@ -80,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NODE",
         help="wait for these too: until their /diagnostics say that they are not loading any more",
     )
+    made.add_argument(
+        "--recorded",
+        nargs="+",
+        default=(),
+        metavar="TOPIC",
+        help="wait until `record` reads those of these topics that the nodes publish",
+    )
     made.add_argument("--timeout", type=float, default=30.0, help="patience of --lockstep, s")
     made.add_argument(
         "--times",
@@ -97,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = vars(parser().parse_args(own))
     try:
         options = ReplayOptions(
-            **given | {"topics": tuple(given["topics"]), "nodes": tuple(given["nodes"])}
+            **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
         )
     except ValueError as error:
         print(f"replay: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 REPEAT = 10.0  # s between two log lines about the same reason
 _LINES = 200  # different lines that are remembered
@@ -100,6 +101,18 @@ class Steps:
         return {f"{name} ms": value for name, value in medians.items()} | {
             f"{name} p95 ms": value for name, value in high.items()
         }
+
+
+READERS = "readers"
+
+
+def readers(node: Node) -> str:
+    """Matched readers of each topic that the node publishes: "/odom 1, /path 0"."""
+    return ", ".join(
+        f"{publisher.topic_name} {publisher.get_subscription_count()}"
+        for publisher in node.publishers
+        if publisher.topic_name not in ("/rosout", "/parameter_events")
+    )
 
 
 LEVELS = {

@@ -18,7 +18,9 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID", "62")
 
 import rclpy
+from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -96,6 +98,27 @@ def test_records_raw_messages_with_types_and_qos(tmp_path, node, record):
     assert pixels == list(range(12))
     metadata = yaml.safe_load((out / "metadata.yaml").read_text())
     assert metadata["rosbag2_bagfile_information"]["version"] == 8
+
+
+def test_what_comes_before_the_first_clock_is_kept(tmp_path, node, record):
+    process = record(tmp_path / "bag", "/early", "--ros-args", "-p", "use_sim_time:=true")
+    headers = node.create_publisher(Header, "/early", 10)
+    connected(headers, process)  # it looks for publishers although its clock stands still
+    for number in range(3):
+        headers.publish(Header(frame_id=str(number)))
+    time.sleep(0.3)
+    clock = node.create_publisher(Clock, "/clock", 10)
+    connected(clock, process)
+    clock.publish(Clock(clock=Time(sec=5)))
+    time.sleep(0.3)
+    headers.publish(Header(frame_id="3"))
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    with RawBag(tmp_path / "bag") as bag:
+        found = [(when, raw[12:].rstrip(b"\0")) for _, when, raw in bag.messages()]
+    assert [when for when, _ in found] == [5 * 10**9] * 4
+    assert [text[-1:] for _, text in found] == [b"0", b"1", b"2", b"3"]
 
 
 def test_stops_writing_at_the_bound(tmp_path, node, record):
