@@ -29,6 +29,7 @@ __all__ = ["Plan", "default_sparse", "evaluate", "mean_depth"]
 
 Progress = Callable[[Iterable, str], Iterable]
 KEPT = 0.8  # share of pixels left when the least confident are dropped
+DRAWN = ("bernoulli", "lines")  # patterns whose samples are taken from the depth
 DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
 
 
@@ -73,7 +74,8 @@ def evaluate(
 
     `mean` is the training set's per-pixel mean depth (h, w) metres, of any resolution, measured as
     the method `mean` where there are no points. With `slam` the trajectory's and the map's errors
-    stand beside the methods.
+    stand beside the methods. Frames without depth are left out of rows that draw samples from it or
+    fuse it, and counted as `frames_without_depth`; DatasetError where no frame has any.
     """
     report = {
         "dataset": getattr(dataset, "name", None),
@@ -95,7 +97,8 @@ def evaluate(
         text: Row(text, dataset, estimator, plan, mean).run(progress) for text in plan.sparse
     }
     if plan.slam and plan.depth == "sensor" and plan.poses == "odometry":
-        steps = gate_statistics(progress(dataset, "gate"), plan.mapping.odometry)
+        measured = (sample for sample in progress(dataset, "gate") if sample.depth is not None)
+        steps = gate_statistics(measured, plan.mapping.odometry)
         report["gate"] = files.plain(steps)
     return report
 
@@ -106,12 +109,17 @@ class Row:
     def __init__(self, text: str, dataset, estimator, plan: Plan, mean) -> None:
         self.text, self.dataset, self.estimator, self.plan = text, dataset, estimator, plan
         self.pattern = SparsePattern.parse(text)
+        self.label = text.replace(":", "")  # in names of files
+        if estimator.anchor != "residual":
+            self.label += f"_{estimator.anchor}"
         self.protocol = PROTOCOLS[plan.protocol]
         self.mean = mean if self.pattern.kind == "none" else None
         self.scores: dict[str, Accumulator] = {}
         self.doubt = Doubt()
         self.points: list[int] = []
         self.timings: list[dict] = []
+        self.without_depth = 0  # a bag may hold true depth in some of its frames only
+        self.needs_depth = self.pattern.kind in DRAWN or (plan.slam and plan.depth == "sensor")
         self.slam = self.linear = self.reference = None
         if plan.slam:
             given = plan.poses == "given"
@@ -124,8 +132,17 @@ class Row:
         """Return the results of all frames."""
         step = max(1, len(self.dataset) // max(1, self.plan.pictures_count))
         for index, sample in enumerate(progress(self.dataset, self.text)):
+            if sample.depth is None and self.needs_depth:
+                self.without_depth += 1
+                continue
             self.add(index, sample, picture=self.plan.pictures is not None and index % step == 0)
+        if not self.points:
+            drawn = self.pattern.kind in DRAWN
+            wanted = f"sparse {self.text}" if drawn else "depth sensor"
+            raise DatasetError(f"{wanted}: expected depth in some of the frames, got none")
         result = {name: s.result(self.plan.pooled) for name, s in self.scores.items()}
+        if self.without_depth:
+            result["frames_without_depth"] = self.without_depth
         result["confidence"] = self.doubt.result()
         result["points"] = float(np.mean(self.points))
         result["milliseconds"] = {
@@ -162,7 +179,7 @@ class Row:
             panels = pictures.depth_row(
                 sample.rgb, sparse, depths["coarse"], depths["refined"], truth
             )
-            name = f"{sample.name}_{self.text}".replace("/", "_").replace(":", "")
+            name = f"{sample.name}_{self.label}".replace("/", "_")
             files.write_picture(self.plan.pictures / f"{name}.png", panels)
 
     def samples(self, index: int, sample: Sample) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -189,8 +206,6 @@ class Row:
     def fuse(self, sample: Sample, estimate, depths: dict) -> None:
         """Hand the frame to the SLAM core and to the maps it is compared with."""
         if self.plan.depth == "sensor":
-            if sample.depth is None:
-                raise DatasetError(f"depth sensor: expected depth in {sample.name}, got none")
             self.slam.add(sample, sample.depth)
         else:
             self.slam.add(sample, estimate.depth, estimate.confidence, estimate.scale_residual)
@@ -205,7 +220,7 @@ class Row:
             meshes["linear"] = self.linear
         result = {}
         folder = self.plan.pictures
-        name = self.text.replace(":", "")
+        name = self.label
         for method, run in meshes.items():
             mesh = run.mesh()
             if self.reference.map.frames:

@@ -101,6 +101,14 @@ def evaluation_tables(report: dict) -> list[Table]:
                 number(scores["coverage"]),
                 style="bold" if method == "refined" else None,
             )
+    left_out = {
+        text: row["frames_without_depth"]
+        for text, row in report["results"].items()
+        if "frames_without_depth" in row
+    }
+    if left_out:
+        counts = ", ".join(f"{text} {count}" for text, count in left_out.items())
+        depth.caption = f"left out, frames without depth: {counts}"
     tables = [depth, _confidence(report)]
     if any("ate_rmse" in row for row in report["results"].values()):
         tables += [_trajectories(report), _maps(report)]

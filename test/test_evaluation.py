@@ -134,6 +134,18 @@ def test_sensor_depth_and_own_odometry(estimator):
     assert report["gate"]["good"] + report["gate"]["wrong"] == 7
 
 
+def test_frames_without_depth_are_left_out_and_counted(estimator, room):
+    some = [room[0], replace(room[1], depth=None), room[1]]
+    report = evaluate(some, estimator, Plan(("bernoulli:50", "points")))
+    drawn, own = report["results"]["bernoulli:50"], report["results"]["points"]
+    assert drawn["refined"]["images"] == 2 and drawn["frames_without_depth"] == 1
+    assert own["refined"]["images"] == 3 and "frames_without_depth" not in own
+    caption = evaluation_tables(report)[0].caption
+    assert caption == "left out, frames without depth: bernoulli:50 1"
+    with pytest.raises(DatasetError, match="sparse bernoulli:50: expected depth in some of the fr"):
+        evaluate(some[1:2], estimator, Plan(("bernoulli:50",)))
+
+
 def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
     lost = [replace(room[0], T_world_camera=None)]
     with pytest.raises(ValueError, match="poses: expected a true pose of"):
