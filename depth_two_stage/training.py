@@ -136,7 +136,7 @@ class Run:
                 self._log(stage=name, step=step, epoch=epoch, rate=rate, **terms)
             epoch_ended = place == batches.per_epoch - 1
             if (epoch_ended and epoch % 5 == 4) or self.step == total:
-                self._look(update, batches.settings_at(step))
+                self._look(update)
             if self.step % self.recipe.save_every == 0 or self.step == total:
                 self._save_state(update)
         progress.remove_task(bar)
@@ -148,13 +148,13 @@ class Run:
 
     # --- looks, log and states -------------------------------------------------------------------
 
-    def _look(self, update: Step, settings: networks.NetworkSettings) -> None:
+    def _look(self, update: Step) -> None:
         """RMSE on some validation images at 200, 50 and 0 samples, network alone (not anchored)."""
         if self.rank or not self.recipe.data.validation_limit:
             return
         data = self._open(self.recipe.data.validation_split)[: self.recipe.data.validation_limit]
         trained = [part for part in self.model.modules() if part.training]
-        self.metrics = validate(self.model.eval(), data, settings, self.device, update.autocast)
+        self.metrics = validate(self.model.eval(), data, self.device, update.autocast)
         for part in trained:
             part.training = True
         self._log(stage=update.name, step=self.step, **self.metrics)

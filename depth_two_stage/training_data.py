@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -79,18 +78,6 @@ def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list
     return np.round(np.where(np.isfinite(mean), mean, np.nanmean(mean)), 3).tolist()
 
 
-def half_resolution(settings: NetworkSettings) -> NetworkSettings:
-    """The same camera with half the pixels.
-
-    The networks are fully convolutional: what is learned there, at a quarter of the cost, carries
-    over to the whole resolution.
-    """
-    height, width = settings.input_size
-    return dataclasses.replace(
-        settings, input_size=(height // 2, width // 2), focal=settings.focal / 2
-    )
-
-
 class Kept:
     """A data set whose decoded frames stay in memory as long as they fit into ``limit`` bytes."""
 
@@ -133,14 +120,9 @@ class Batches:
                 f"got {batch}"
             )
         self.data, self.recipe = Kept(data), recipe
-        self.settings, self.half = settings, half_resolution(settings)
+        self.settings = settings
         self.stage, self.batch, self.rank, self.world = stage, batch, rank, world
         self.per_epoch = len(data) // batch
-
-    def settings_at(self, step: int) -> NetworkSettings:
-        """What the network sees at a step: stage one may begin at half the resolution."""
-        small = self.stage == 0 and step // self.per_epoch < self.recipe.stage_one.half_epochs
-        return self.half if small else self.settings
 
     def make(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: (input (b, C, h, w), target (b, 1, H, W) m)."""
@@ -153,7 +135,7 @@ class Batches:
             make_example(
                 self.data[int(index)],
                 self.recipe,
-                self.settings_at(step),
+                self.settings,
                 np.random.default_rng([self.recipe.seed, self.stage, epoch, int(index)]),
             )
             for index in chosen

@@ -16,7 +16,7 @@ from .datasets import Dataset
 from .datasets.sparse import bernoulli
 from .files import atomic_write
 from .networks.inputs import assemble
-from .networks.two_stage import NetworkSettings, TwoStage
+from .networks.two_stage import TwoStage
 
 
 def write_state(
@@ -79,17 +79,14 @@ def _entries(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Ten
 
 @torch.no_grad()
 def validate(
-    model: TwoStage,
-    data: Dataset,
-    settings: NetworkSettings,
-    device: torch.device,
-    autocast: Any,
+    model: TwoStage, data: Dataset, device: torch.device, autocast: Any
 ) -> dict[str, float]:
     """Mean RMSE (m) of coarse and refined depth over whole images at 200, 50 and no samples.
 
     The network alone, without anchoring, at the refined map's resolution: a look at progress, not
     the protocol of ``evaluate``.
     """
+    settings = model.settings
     height, width = settings.input_size
     found: dict[str, list[float]] = {}
     for index in range(len(data)):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from depth_two_stage import datasets, networks, recipes, training
+from depth_two_stage import networks, recipes, training
 from depth_two_stage.training_data import Batches, draw_points
 from depth_two_stage.training_state import read_state
 
@@ -24,7 +24,6 @@ SMALL = {
     "save_every": 2,
     "data.validation_limit": 1,
     "stage_one.epochs": 3,
-    "stage_one.half_epochs": 1,
     "stage_one.batch": 4,
     "stage_two.epochs": 2,
     "stage_two.batch": 2,
@@ -80,7 +79,6 @@ def test_stage_one_learns(root, tmp_path):
         "data.limit": 2,
         "stage_one.batch": 2,
         "stage_one.epochs": 40,
-        "stage_one.half_epochs": 0,
         "stage_two.epochs": 0,
         "view.scale": [1.0, 1.0],
         "view.rotation": 0.0,
@@ -94,20 +92,6 @@ def test_stage_one_learns(root, tmp_path):
     training.Run(recipe(root, **changes), tmp_path / "run").train()
     losses = [line["rmse"] for line in lines(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0]
-
-
-def test_the_first_epochs_see_half_the_resolution_of_the_same_camera(root):
-    chosen = recipe(root, **{"stage_one.half_epochs": 1, "sparse.none": 1.0})
-    run_settings = networks.NetworkSettings(sparse_input="filled", mean_depth=2.0)
-    data = datasets.open_dataset("nyu", root, "train")
-    batches = Batches(data, chosen, run_settings, 0, 4)
-    (small, near), (large, far) = batches.make(0), batches.make(batches.per_epoch)
-    assert small.shape[-2:] == (114, 152) and large.shape[-2:] == (228, 304)
-    # Depth keeps its metres: the focal length is halved with the pixels.
-    near, far = near[near > 0].mean().item(), far[far > 0].mean().item()
-    assert near == pytest.approx(far, rel=0.1)
-    refining = Batches(data, chosen, run_settings, 1, 4)
-    assert refining.make(0)[0].shape[-2:] == (228, 304)
 
 
 def same(first, second):

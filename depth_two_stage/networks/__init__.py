@@ -70,7 +70,14 @@ MODELS: dict[str, dict[str, Any]] = {
             "norm": "instance",
         },
         "discriminator": {"name": "patch_discriminator", "widths": [16, 32, 64, 128]},
-        "settings": {"sparse_input": "smooth", "aligned": True},
+        # Half of NYU's 228×304: from 700 images alone colour is learned better with the whole
+        # room in the receptive field, points no worse, at a quarter of the time.
+        "settings": {
+            "input_size": (114, 152),
+            "focal": 129.5,
+            "sparse_input": "smooth",
+            "aligned": True,
+        },
         "paper": "A at a quarter of the width; the shipped weights' network",
     },
 }

@@ -60,10 +60,9 @@ class Sparse:
 
 @dataclass(frozen=True)
 class StageOne:
-    """Regression of the coarse depth; the first ``half_epochs`` see half the resolution."""
+    """Regression of the coarse depth."""
 
     epochs: int = 20
-    half_epochs: int = 0
     batch: int = 10
     optimizer: str = "sgd"
     rate: float = 1e-2
