@@ -53,7 +53,7 @@ def start(ros_env, tmp_path):
 
 
 def children(process: subprocess.Popen) -> dict[str, int]:
-    """Process ids of the started nodes by module name."""
+    """Process ids of the started nodes by name."""
     found = {}
     task = f"/proc/{process.pid}/task/{process.pid}/children"
     with open(task) as file:
@@ -61,8 +61,8 @@ def children(process: subprocess.Popen) -> dict[str, int]:
     for pid in pids:
         with open(f"/proc/{pid}/cmdline") as file:
             words = file.read().split("\0")
-        if "-m" in words:
-            found[words[words.index("-m") + 1].rsplit(".", 1)[-1]] = pid
+        if "-m" in words:  # python -m depth_two_stage.ros.executables NAME
+            found[words[words.index("-m") + 2]] = pid
     return found
 
 
