@@ -94,9 +94,9 @@ setup(
     entry_points={
         "console_scripts": [
             "depth-two-stage = depth_two_stage.cli:main",
-            "depth_node = depth_two_stage.ros.depth_node:main",
-            "mapping_node = depth_two_stage.ros.mapping_node:main",
-            "replay = depth_two_stage.ros.replay:main",
+            "depth_node = depth_two_stage.ros.executables:depth_node",
+            "mapping_node = depth_two_stage.ros.executables:mapping_node",
+            "replay = depth_two_stage.ros.executables:replay",
         ],
     },
 )

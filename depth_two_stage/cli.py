@@ -68,7 +68,16 @@ def app(names: list[str]):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; the process ends with its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # also while a command's modules are imported
+        print("depth-two-stage: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run one command; the exit code."""
     debug = "--debug" in arguments
     # --debug is taken anywhere on the line.
     arguments = ["--debug"] * debug + [item for item in arguments if item != "--debug"]
@@ -87,18 +96,17 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{where}: {text}", file=sys.stderr)
         else:  # no command was given: its help has been printed
             error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("depth-two-stage: interrupted", file=sys.stderr)
-        sys.exit(130)
+        return error.exit_code
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     # What the rooms raise at their doors are ValueErrors, OSErrors and RuntimeErrors in one line.
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"depth-two-stage: {text}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a bag with our `replay`, /clock included; the launch ends when the bag has ended."""
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
 from depth_two_stage.ros.launching import SWITCH, profile_environment
+
+
+def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """The end of the bag ends the launch; a player that failed lets it end with 1."""
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(
+            f"replay ended with exit code {event.returncode}, its last line says why: "
+            "everything is shut down"
+        )
+    return [Shutdown(reason="the bag has ended")]
 
 
 def replay(context: LaunchContext) -> list[Node]:
@@ -20,7 +31,7 @@ def replay(context: LaunchContext) -> list[Node]:
             executable="replay",
             arguments=[given["bag"], *options],
             additional_env=profile_environment(),
-            on_exit=Shutdown(reason="the bag has ended"),
+            on_exit=ended,
             output="screen",
         )
     ]

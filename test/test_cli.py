@@ -91,6 +91,15 @@ def test_models_lists_every_network(capsys, tmp_path):
     assert rows["fcrn50-rgb"]["parameters"] == 63_563_009
 
 
+def test_an_interrupt_while_a_command_is_imported_is_one_line(capsys, monkeypatch):
+    def imported(name: str):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "import_module", imported)
+    code, out, err = run(capsys, "config")
+    assert (code, out, err) == (130, "", "depth-two-stage: interrupted\n")
+
+
 def test_as_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "depth_two_stage.cli", "--version"], capture_output=True, text=True

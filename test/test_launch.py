@@ -173,11 +173,16 @@ def test_profile_goes_to_our_nodes_only(monkeypatch):
 # --- with launch ---------------------------------------------------------------------------------
 
 
-def description(name: str):
+def loaded(name: str):
+    """A launch file as a module."""
     spec = importlib.util.spec_from_file_location("launch_file", ROOT / "launch" / name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    return module
+
+
+def description(name: str):
+    return loaded(name).generate_launch_description()
 
 
 def nodes_of(name: str, **given: str) -> dict:
@@ -224,21 +229,55 @@ def test_rviz_that_is_not_installed_is_said(launch):
         assert set(nodes_of("live.launch.py", rviz="true")) == {"depth_node", "mapping_node"}
 
 
-@pytest.mark.skipif(shutil.which("ros2") is None, reason="needs a ROS 2 with `ros2 launch`")
-def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(launch, ros_env):
+def test_a_player_that_fails_fails_the_launch(launch):
+    from types import SimpleNamespace
+
+    from launch.actions import Shutdown
+
+    ended = loaded("replay.launch.py").ended
+    running, ending = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
+    for code, context in ((0, running), (0, ending), (1, ending), (-2, ending)):
+        (action,) = ended(SimpleNamespace(returncode=code), context)
+        assert isinstance(action, Shutdown)
+    with pytest.raises(RuntimeError, match="replay ended with exit code 1"):
+        ended(SimpleNamespace(returncode=1), running)
+
+
+@pytest.fixture
+def ros2_launch(launch, ros_env):
+    """Starts `ros2 launch` of one of our files, as installed; skips where that is not there."""
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
+    if shutil.which("ros2") is None:
+        pytest.skip("needs a ROS 2 with `ros2 launch`")
     try:
         get_package_prefix("depth_two_stage")
     except PackageNotFoundError:
         pytest.skip("depth_two_stage is not in the ament index: colcon build, then source it")
-    process = subprocess.Popen(
-        ["ros2", "launch", "depth_two_stage", "mapping.launch.py", "depth:=/cam/depth"],
-        env=ros_env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+
+    def start(*arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            ["ros2", "launch", "depth_two_stage", *arguments],
+            env=ros_env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def test_ros2_launch_of_a_wrong_topic_ends_with_one_and_says_why(ros2_launch):
+    bag = f"bag:={share_path('resource/bags/tum_fr1_xyz_15s')}"
+    process = ros2_launch("replay.launch.py", bag, "topics:=/nowhere")
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, text
+    assert "replay: topics: expected some of" in text
+    assert "replay ended with exit code 1, its last line says why" in text
+
+
+def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch):
+    process = ros2_launch("mapping.launch.py", "depth:=/cam/depth")
     said = []
     try:
         for line in process.stdout:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..config import NODES, ConfigError
 from .arguments import remapping_rules, values_of, write_parameters
+from .executables import SIGNALS
 from .launching import node_parameters
 from .sources import Source, open_source
 from .transports import use_profile
@@ -69,9 +70,9 @@ class Live:
         A terminal's Ctrl-C then reaches it once, through us; it ends when we die.
         """
         process = subprocess.Popen(
-            [sys.executable, "-m", f"depth_two_stage.ros.{name}", *arguments],
+            [sys.executable, "-m", "depth_two_stage.ros.executables", name, *arguments],
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_as_child,
         )
         self.children.append(Child(name, process))
 
@@ -125,8 +126,10 @@ class Live:
                 child.process.wait()
 
 
-def _die_with_parent() -> None:
+def _as_child() -> None:
+    """End when the parent dies; signals wait until the child has handlers."""
     _LIBC.prctl(_PARENT_DEATH, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def _in_words(code: int) -> str:
@@ -174,7 +177,7 @@ def run_session(
     session = Live(say)
     previous = {
         number: signal.signal(number, lambda number, _: session.signals.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in SIGNALS
     }
     try:
         with tempfile.TemporaryDirectory(prefix="depth_two_stage_live_") as folder:

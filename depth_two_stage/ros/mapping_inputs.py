@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -16,6 +17,7 @@ from ..slam import Frame
 from .inputs import StampGuard
 from .reports import Drops
 from .subscriptions import AdoptingSubscription, Follower, StampPairing
+from .upstream import Upstream
 
 DEPTH, INFO, IMAGE = "depth/image_rect", "depth/camera_info", "image_rect"
 CONFIDENCE = "depth/confidence"
@@ -57,6 +59,7 @@ class MappingInputs:
         self._guard = StampGuard(drops, jumped)
         self._pairing = self._new_pairing(False)
         self._with_confidence = False
+        self._upstream = Upstream(node, group)
         every = [*self.subscriptions.values(), *others]
         self._follower = Follower(node, every, group, self._choose)
 
@@ -84,6 +87,7 @@ class MappingInputs:
 
     def _ready(self, stamp: int, messages: dict[str, Any]) -> None:
         self.joined += 1
+        self._upstream.close()
         self._deliver(stamp, messages)
 
     def _unpaired(self, stamp: int, missing: list[str]) -> None:
@@ -99,15 +103,25 @@ class MappingInputs:
         """Depth images received so far."""
         return self.subscriptions[DEPTH].received
 
+    def loading(self) -> str:
+        """Which node offers the depth and is not ready for it yet, in words; empty: none."""
+        status = self._upstream.status(self.subscriptions[DEPTH].publishers())
+        if status is None or status.level != DiagnosticStatus.STALE:
+            return ""
+        return f"waiting for {status.name}: {status.message}"
+
     def missing(self) -> str:
         """What keeps frames from coming, in words; empty if nothing is known."""
         for topic, subscription in self.subscriptions.items():
             if topic == CONFIDENCE:
                 continue
-            if not subscription.publishers():
+            publishers = subscription.publishers()
+            if not publishers:
                 return f"no publisher on {subscription.topic}"
             if not subscription.received:
-                return f"nothing received on {subscription.topic}"
+                status = self._upstream.status(publishers)
+                says = f"; {status.name} says: {status.message}" if status else ""
+                return f"nothing received on {subscription.topic}{says}"
         return "" if self.joined else "depth, camera_info and image_rect have no stamp in common"
 
 

@@ -130,17 +130,24 @@ class MappingNode(Node):
     def _publish_map(self) -> None:
         own = self.parameters.pose.source == "own"
         frame = self.parameters.pose.map_frame if own else self._poses.frame
-        if frame:
+        if frame and self._map_stamp():
             self._map.tick(
                 self._version,
                 self.parameters.map.publish_period,
-                lambda: build.header(self._last_stamp, frame),
+                lambda: build.header(self._map_stamp(), frame),
             )
+
+    def _map_stamp(self) -> int:
+        """ns: of the last frame, before the first one the present; 0 while /clock is awaited."""
+        return self._last_stamp or self.get_clock().now().nanoseconds
 
     def report(self) -> None:
         """Publish /diagnostics; name the missing link when nothing comes."""
         now = time.monotonic()
-        missing = ""
+        missing, loading = "", self._inputs.loading()
+        if loading:
+            self._active = now
+            self.get_logger().info(loading, once=True)
         if now - self._active > WATCH:
             missing = self._inputs.missing()
             if missing:
@@ -156,7 +163,7 @@ class MappingNode(Node):
         values |= {"pose source": self.parameters.pose.source, LAST_STAMP: self._last_stamp}
         values[READERS] = readers(self)
         level = "warn" if missing else "ok"
-        words = missing or ("paused" if self.paused else "mapping")
+        words = missing or loading or ("paused" if self.paused else "mapping")
         self._diagnostics.publish(
             diagnostics(
                 self.get_clock().now().to_msg(),

@@ -80,6 +80,7 @@ class Errand:
             self.done = True  # not declared there, or as it should be
             return
         self._future = self._request(self.wish.value)
+        self.changed = True  # as far as we know: a signal may come before the answer
 
     def _request(self, value: ParameterValue):
         parameter = Parameter(name=self.wish.name, value=value)

@@ -59,11 +59,13 @@ class ReplayOptions:
 
 
 class Player:
-    """Publishes the messages of an open bag; times are ns, monotonic ones seconds."""
+    """Publishes the messages of an open bag; times are ns, monotonic ones seconds.
 
-    def __init__(self, node, bag: RawBag, options: ReplayOptions) -> None:
-        self.node, self.bag, self.options = node, bag, options
-        self.stopped = False
+    It stops when something comes into ``signals``.
+    """
+
+    def __init__(self, node, bag: RawBag, options: ReplayOptions, signals: list[int]) -> None:
+        self.node, self.bag, self.options, self._signals = node, bag, options, signals
         self.sent: dict[str, int] = {}
         self.image_times: list[tuple[int, int]] = []
         self.executor = SingleThreadedExecutor()
@@ -81,6 +83,11 @@ class Player:
             wishes += [extrinsics(values)] if values else []
         self.errands = [Errand(node, wish) for wish in wishes]
         self.lockstep = Lockstep(node, options.timeout) if options.lockstep else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the user has ended it."""
+        return bool(self._signals)
 
     def _publishers(self):
         unknown = [name for name in self.options.topics if name not in self.bag.topics]

@@ -26,15 +26,16 @@ def run(options: ReplayOptions, ros_arguments: list[str] | None = None) -> int:
     played first), a wrong topic name or nodes that do not answer, with one line on stderr.
     """
     use_profile()
+    signals: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     rclpy.init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
-    node, previous = rclpy.create_node("replay"), {}
+    node = rclpy.create_node("replay")
     try:
         with RawBag(options.bag) as bag:
-            player = Player(node, bag, options)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                previous[number] = signal.signal(
-                    number, lambda *_: setattr(player, "stopped", True)
-                )
+            player = Player(node, bag, options, signals)
             if options.wait:
                 player.wait_until_heard()
             try:
@@ -53,10 +54,10 @@ def run(options: ReplayOptions, ros_arguments: list[str] | None = None) -> int:
         print(f"replay: {error}", file=sys.stderr)
         return 1
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         node.destroy_node()
         rclpy.try_shutdown()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def parser() -> argparse.ArgumentParser:

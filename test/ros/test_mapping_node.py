@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.serialization import deserialize_message
@@ -21,8 +22,10 @@ from depth_two_stage.datasets import open_dataset
 from depth_two_stage.files import read_ply
 from depth_two_stage.messages import stamp_ns, to_points, to_transform
 from depth_two_stage.ros import build, markers
+from depth_two_stage.ros.mapping_node import WATCH
 from depth_two_stage.ros.motion import T_LINK_OPTICAL
 from depth_two_stage.ros.poses import PoseError, between, interpolated
+from depth_two_stage.ros.reports import diagnostics, status
 from depth_two_stage.tsdf import Surface
 
 NODE = "depth_two_stage.ros.mapping_node"
@@ -183,6 +186,34 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     assert len(rig.heard["map/mesh"][0].points) > 300
     assert call(rig, Trigger, "clear").success
     assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE, 20.0)
+
+
+def test_a_map_without_frames_carries_the_present(rig, start):
+    listen(rig, map__points=PointCloud2)
+    before = rig.now()
+    node = start()
+    assert rig.until(lambda: rig.heard["map/points"], 60.0), node.text()
+    assert before < stamp_ns(rig.heard["map/points"][0]) < rig.now()
+
+
+def test_a_source_that_still_loads_is_waited_for_then_named(rig, start):
+    node = start()
+    Sender(rig).connect()
+    said = rig.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    def says(level: str, message: str, line: str, seconds: float) -> bool:
+        """The source's status, again and again, until the node says the line; whether it does."""
+        text = diagnostics(build.time(rig.now()), status("rig", "", level, message, {}))
+        deadline = rig.now() + seconds * 1e9
+        while line not in node.text() and rig.now() < deadline:
+            said.publish(text)
+            rig.spin(0.2)
+        return line in node.text()
+
+    assert says("stale", "loading the model", "waiting for rig: loading the model", 20.0)
+    assert not says("stale", "loading the model", "no frames", WATCH + 2.0), node.text()
+    line = "no frames: nothing received on /depth/image_rect; rig says: image: no publisher"
+    assert says("warn", "image: no publisher on /image", line, WATCH + 20.0), node.text()
 
 
 def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):

@@ -20,12 +20,14 @@ import itertools
 
 import rclpy
 from nav_msgs.msg import Odometry
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from depth_two_stage.datasets.bag_reader import BagError, RawBag
 from depth_two_stage.datasets.bag_topics import recognise
+from depth_two_stage.ros.node_settings import Errand, sim_time
 from depth_two_stage.ros.sources import tf_is_installed
 from depth_two_stage.ros.stamps import (
     TRANSFORMS,
@@ -236,6 +238,31 @@ def test_running_nodes_get_the_bags_clock_and_extrinsics(tmp_path, node, replay)
     spin_until(lambda: process.poll() is not None)
     assert process.returncode == 0
     spin_until(lambda: not depth_node.get_parameter("use_sim_time").value)
+    depth_node.destroy_node()
+
+
+def test_a_clock_that_is_not_confirmed_yet_is_taken_back(node):
+    """A signal may come between the request and its answer."""
+    depth_node = rclpy.create_node("depth_node", use_global_arguments=False)
+    values = []
+
+    def given(parameters) -> SetParametersResult:
+        values.extend(parameter.value for parameter in parameters)
+        return SetParametersResult(successful=True)
+
+    depth_node.add_on_set_parameters_callback(given)
+    errand = Errand(node, sim_time()[0])
+    deadline = time.monotonic() + 60
+    while len(values) < 2:
+        assert time.monotonic() < deadline, values
+        if errand.changed:
+            errand.undo()
+            errand.changed = False
+        elif not values:
+            errand.tick()
+        rclpy.spin_once(node, timeout_sec=0.05)
+        rclpy.spin_once(depth_node, timeout_sec=0.05)
+    assert values == [True, False]
     depth_node.destroy_node()
 
 

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doors of the executables: quiet from the first moment. Nothing of ROS is needed here."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from depth_two_stage.ros import executables
+
+SIGNALLED_WHILE_IMPORTING = """
+import os, sys, time
+from depth_two_stage.ros import executables
+
+def imported(name):
+    os.kill(os.getpid(), {number})
+    time.sleep(30)
+
+executables.import_module = imported
+sys.exit(executables.{name}())
+"""
+LISTED = """
+import sys
+from depth_two_stage.ros import executables
+print([name for name in ("rclpy", "numpy", "cv2", "torch", "open3d") if name in sys.modules])
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("number", executables.SIGNALS)
+@pytest.mark.parametrize("name", ["depth_node", "mapping_node", "replay"])
+def test_a_signal_while_the_module_is_imported_ends_it_quietly(name, number):
+    done = run(SIGNALLED_WHILE_IMPORTING.format(name=name, number=int(number)))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nothing_heavy_comes_before_the_handlers():
+    assert run(LISTED).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["depth_node", "mapping_node", "replay", "record"])
+def test_a_signal_held_back_since_the_start_ends_it_quietly(name):
+    """As `live` starts them: it comes before Python runs its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "depth_two_stage.ros.executables", name],
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, executables.SIGNALS),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 0
+
+
+def test_arguments_reach_the_executable():
+    command = [sys.executable, "-m", "depth_two_stage.ros.executables", "replay", "--help"]
+    pytest.importorskip("rclpy")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: replay ")
