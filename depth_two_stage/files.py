@@ -59,19 +59,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The content is on the disk (fsync) before it takes the name, so that a crash leaves the old
     file or the new one. A failing body leaves the old one and no temporary file. Missing folders
-    are made. Errors of the file system become `WriteError`.
+    are made. Errors of the file system become `WriteError`. Of a link the target is replaced; a
+    device or a pipe (/dev/stdout) is written as it is.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    special = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    path = Path(os.path.realpath(path) if os.path.islink(path) and not special else path)
+    temporary = path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         if path.is_dir():
             raise WriteError(f"{path}: expected a file name, got a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if not special:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     except WriteError:
         raise
     except OSError as error:
@@ -80,7 +83,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise wrapped from error
     finally:
         # On success the name is gone already; a folder without rights has nothing to remove.
-        if os.access(path.parent, os.W_OK | os.X_OK):
+        if not special and os.access(path.parent, os.W_OK | os.X_OK):
             temporary.unlink(missing_ok=True)
 
 
