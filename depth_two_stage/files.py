@@ -64,7 +64,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     special = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
     path = Path(os.path.realpath(path) if os.path.islink(path) and not special else path)
-    temporary = path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = (
+        path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    )
     try:
         if path.is_dir():
             raise WriteError(f"{path}: expected a file name, got a folder")
