@@ -26,7 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from depth_two_stage.files import read_json
+from depth_two_stage.files import FileError, read_json
 
 __all__ = ["FEATURES", "TOLERANCE", "Confidence", "features", "fit"]
 
@@ -100,7 +100,11 @@ class Confidence:
                 stacklevel=2,
             )
             return cls()
-        return cls(content.get("weights", {}))
+        weights = content.get("weights")
+        try:
+            return cls({name: np.asarray(weights[name], np.float32) for name in DEFAULT})
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{path}: expected weights of the formula, got {error}") from error
 
     def __call__(
         self, refined: np.ndarray, coarse: np.ndarray, points: np.ndarray | None

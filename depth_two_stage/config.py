@@ -73,9 +73,13 @@ class Parameter:
     def _number(value: Any, wrong: ConfigError) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise wrong from error
         if not math.isfinite(value):
             raise wrong
-        return float(value)
+        return value
 
 
 def parameter(
@@ -476,7 +480,7 @@ def load_yaml(path: str | Path) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected a readable parameter file, got {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a wrong date
         raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     if content is None:
         content = {}
@@ -509,7 +513,10 @@ def _section(path: Path, key: Any, section: Any) -> dict[str, Any]:
     """The dotted values below one node's name."""
     if not isinstance(section, dict) or set(section) != {"ros__parameters"}:
         raise ConfigError(f"{path}: expected {key}: ros__parameters: …, got {section!r:.80}")
-    return dict(_dotted(section["ros__parameters"] or {}))
+    values = section["ros__parameters"] or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected names and values below {key}, got {values!r:.80}")
+    return dict(_dotted(values))
 
 
 def _dotted(values: dict, prefix: str = "") -> typing.Iterator[tuple[str, Any]]:

@@ -110,6 +110,7 @@ class DepthEstimator:
         r = framing.camera(camera).focal / self.settings.focal
         points = None
         if sparse is not None and sparse.any():
+            sparse = anchoring.without_strays(sparse)
             points = framing.sparse(sparse) / np.float32(r)
         x = self._input(framing.image(rgb), points)
         clock.stop("prepare")

@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_SECONDS = 2**31  # of a stamp: what messages hold
+PNG_END = b"IEND\xae\x42\x60\x82"  # the last chunk with its checksum; padding may follow
 Trajectory = list[tuple[int, np.ndarray]]
 
 
@@ -57,19 +59,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The content is on the disk (fsync) before it takes the name, so that a crash leaves the old
     file or the new one. A failing body leaves the old one and no temporary file. Missing folders
-    are made. Errors of the file system become `WriteError`.
+    are made. Errors of the file system become `WriteError`. Of a link the target is replaced; a
+    device or a pipe (/dev/stdout) is written as it is.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    special = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    path = Path(os.path.realpath(path) if os.path.islink(path) and not special else path)
+    temporary = (
+        path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    )
     try:
         if path.is_dir():
             raise WriteError(f"{path}: expected a file name, got a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if not special:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     except WriteError:
         raise
     except OSError as error:
@@ -78,7 +85,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise wrapped from error
     finally:
         # On success the name is gone already; a folder without rights has nothing to remove.
-        if os.access(path.parent, os.W_OK | os.X_OK):
+        if not special and os.access(path.parent, os.W_OK | os.X_OK):
             temporary.unlink(missing_ok=True)
 
 
@@ -100,7 +107,7 @@ def _sync_folder(folder: Path) -> None:
 
 def read_image(path: str | Path) -> np.ndarray:
     """A colour or grey image file as uint8 (H, W, 3) RGB; a truncated file is an error."""
-    image = cv2.imdecode(_whole(path), cv2.IMREAD_COLOR)
+    image = _decoded(path, cv2.IMREAD_COLOR)
     if image is None:
         raise FileError(f"{path}: expected a colour image, got undecodable data")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -111,7 +118,7 @@ def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
 
     65535 is what saturated or missing depth looks like in 7-Scenes and the Kinect tools: 0 here.
     """
-    image = cv2.imdecode(_whole(path), cv2.IMREAD_UNCHANGED)
+    image = _decoded(path, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise FileError(f"{path}: expected a 16-bit depth PNG, got undecodable data")
     if image.dtype != np.uint16 or image.ndim != 2:
@@ -145,6 +152,14 @@ def write_depth(path: str | Path, depth: np.ndarray, scale: float = 1000.0) -> N
         file.write(data.tobytes())
 
 
+def _decoded(path: str | Path, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(_whole(path), flags)
+    except cv2.error as error:  # a header that promises more pixels than OpenCV takes
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: expected an image of moderate size, got {reason}") from error
+
+
 def _whole(path: str | Path) -> np.ndarray:
     """The bytes of an image file, which must have its end: OpenCV pads what is missing."""
     path = Path(path)
@@ -154,7 +169,7 @@ def _whole(path: str | Path) -> np.ndarray:
         raise FileError(f"{path}: expected a readable image, got {error.strerror}") from error
     if not data:
         raise FileError(f"{path}: expected an image, got an empty file")
-    cut = data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]
+    cut = data[:4] == b"\x89PNG" and PNG_END not in data
     # An end marker cannot occur inside JPEG's coded data, so one must follow the last scan's start.
     cut |= data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if cut:
@@ -169,7 +184,7 @@ def read_json(path: str | Path) -> dict:
         content = json.loads(path.read_text())
     except OSError as error:
         raise FileError(f"{path}: expected a readable file, got {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path}: expected JSON, got {error}") from error
     if not isinstance(content, dict):
         raise FileError(f"{path}: expected a JSON object, got {type(content).__name__}")
@@ -228,9 +243,9 @@ def read_camera(path: str | Path, depth_scale: bool = False) -> tuple[Lens, floa
     try:
         width, height, fx, fy, cx, cy = (float(content[key]) for key in wanted[:6])
         K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
-        lens = Lens(int(width), int(height), np.array(K), np.array(D, np.float64), model)
+        lens = Lens(width, height, np.array(K), np.array(D, np.float64), model)
         scale = float(content["depth_scale"]) if "depth_scale" in content else None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise FileError(f"{path}: {error}") from error
     if scale is not None and not (np.isfinite(scale) and scale > 0):
         raise FileError(f"{path}: depth_scale: expected a positive number, got {scale}")
@@ -292,6 +307,8 @@ def parse_stamp(text: str, where: str) -> int:
     seconds, _, fraction = text.partition(".")
     if not (seconds.isdecimal() and (not fraction or fraction.isdecimal())):
         raise FileError(f"{where}: expected a stamp in seconds, got {text!r}")
+    if int(seconds) >= MAX_SECONDS:
+        raise FileError(f"{where}: expected a stamp below {MAX_SECONDS} s, got {text}")
     return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0") or 0)
 
 

@@ -88,7 +88,7 @@ def decode(data: bytes) -> Ply:
     if colors is not None and colors.dtype.kind == "f":
         colors = np.rint(np.clip(colors, 0, 1) * 255)
     triangles = None
-    if "face" in tables:
+    if "face" in tables and "corners" in (tables["face"].dtype.names or ()):
         triangles = tables["face"]["corners"].astype(np.int32).reshape(-1, 3)
     colors = None if colors is None else colors.astype(np.uint8)
     return Ply(points, colors, triangles, joined("nx", "ny", "nz"))
@@ -101,7 +101,7 @@ def _header(text: str) -> tuple[str, list[tuple[str, int, list[tuple[str, ...]]]
             if words[:1] == ["format"]:
                 order = ORDERS[words[1]]
             elif words[:1] == ["element"]:
-                elements.append((words[1], int(words[2]), []))
+                elements.append((words[1], _count(words[2]), []))
             elif words[:2] == ["property", "list"]:
                 elements[-1][2].append((words[4], TYPES[words[2]], TYPES[words[3]]))
             elif words[:1] == ["property"]:
@@ -113,6 +113,12 @@ def _header(text: str) -> tuple[str, list[tuple[str, int, list[tuple[str, ...]]]
     return order, elements
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
 def _dtype(name: str, properties: list[tuple[str, ...]], order: str) -> np.dtype:
     fields = []
     for prop in properties:
@@ -122,7 +128,13 @@ def _dtype(name: str, properties: list[tuple[str, ...]], order: str) -> np.dtype
             fields += [("n", order + prop[1]), ("corners", order + prop[2], 3)]
         else:
             raise PlyError(f"{name}: expected plain properties, got a list {prop[0]}")
-    return np.dtype(fields)
+    try:
+        dtype = np.dtype(fields)
+    except ValueError as error:
+        raise PlyError(f"{name}: expected properties of different names, got {error}") from error
+    if not dtype.itemsize:
+        raise PlyError(f"{name}: expected properties, got none")
+    return dtype
 
 
 def _binary_tables(body: bytes, elements: list, order: str) -> dict[str, np.ndarray]:
@@ -154,7 +166,8 @@ def _ascii_tables(body: bytes, elements: list) -> dict[str, np.ndarray]:
         for field in dtype.names if count else ():
             wide = dtype[field].shape[0] if dtype[field].shape else 1
             part = values[:, column : column + wide]
-            table[field] = part if wide > 1 else part[:, 0]
+            with np.errstate(over="ignore", invalid="ignore"):
+                table[field] = part if wide > 1 else part[:, 0]
             column += wide
         tables[name] = _checked(name, table)
     return tables

@@ -146,7 +146,7 @@ def read_lens(path: Path) -> Lens:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise files.FileError(f"{path}: expected a readable file, got {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a wrong date
         raise files.FileError(
             f"{path}: expected YAML, got {' '.join(str(error).split())}"
         ) from error
@@ -158,8 +158,8 @@ def read_lens(path: Path) -> Lens:
         R = content.get("rectification_matrix", {"data": np.eye(3)})["data"]
         P = content.get("projection_matrix", {}).get("data")
         return Lens(
-            int(content["image_width"]),
-            int(content["image_height"]),
+            content["image_width"],
+            content["image_height"],
             numbers["camera_matrix"],
             numbers["distortion_coefficients"],
             content.get("distortion_model", "plumb_bob"),
@@ -168,7 +168,7 @@ def read_lens(path: Path) -> Lens:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise files.FileError(f"{path}: expected {CALIBRATION}, got no {error}") from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise files.FileError(f"{path}: {error}") from error
 
 

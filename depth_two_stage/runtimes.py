@@ -21,6 +21,7 @@ DEVICES = ("auto", "cuda", "cpu")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 #: median relative difference to torch in fp32 beyond which an engine is not used
 TOLERANCE = 0.02
+MAX_THREADS = 256  # as the parameter estimator.threads; torch dies of tens of thousands
 
 
 class TorchEngine:
@@ -141,8 +142,8 @@ def installed() -> list[str]:
 
 def cores(threads: int) -> int:
     """Return how many threads to use: `threads`, or 0 for all available cores but one."""
-    if threads < 0:
-        raise ValueError(f"threads: expected 0 (all cores but one) or more, got {threads}")
+    if not 0 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads: expected 0 (all cores but one) to {MAX_THREADS}, got {threads}")
     return threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 

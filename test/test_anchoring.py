@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from depth_two_stage.anchoring import anchor
+from depth_two_stage.anchoring import MANY, NEIGHBOURS, anchor, without_strays
 
 SIZE = (120, 160)
 
@@ -85,6 +85,26 @@ def test_outliers_are_dropped():
     assert not kept.flat[wrong].any() and kept.sum() == 200 - len(wrong)
     assert rmse(result, truth) < 1.5 * rmse(clean, truth)
     assert residual < 0.03
+
+
+@pytest.mark.parametrize("n", [50, 200, 1000])
+def test_strays_are_taken_out_and_edges_are_not(n):
+    truth, _ = scene()
+    clean = sample(truth, n)
+    assert without_strays(clean) is clean
+    wrong = np.flatnonzero(clean)[::25]
+    sparse = clean.copy()
+    sparse.flat[wrong] = np.resize([0.3, 20.0], len(wrong))
+    expected = clean.copy()
+    expected.flat[wrong] = 0
+    np.testing.assert_array_equal(without_strays(sparse), expected)
+    assert np.count_nonzero(sparse) == n  # what was given is left as it is
+
+
+@pytest.mark.parametrize("n", [0, 1, NEIGHBOURS, MANY + 1])
+def test_too_few_points_to_tell_and_too_many_to_matter_are_all_kept(n):
+    sparse = sample(np.geomspace(0.01, 100, SIZE[0] * SIZE[1]).reshape(SIZE), n)
+    assert without_strays(sparse) is sparse
 
 
 def test_points_that_all_disagree_still_answer():

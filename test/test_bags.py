@@ -66,8 +66,8 @@ def recording(frames=6, lens=None):
     return items
 
 
-def write(path, items, storage=StoragePlugin.MCAP, compression=None):
-    """Write a rosbag2 of (topic, time, message)."""
+def write(path, items, storage=StoragePlugin.MCAP, compression=None, damaged=None):
+    """Write a rosbag2 of (topic, time, message); `damaged` is topic → what to write instead."""
     store = build.typestore()
     writer = Writer(path, version=8, storage_plugin=storage)
     if compression is not None:
@@ -78,7 +78,8 @@ def write(path, items, storage=StoragePlugin.MCAP, compression=None):
             kind = message.__msgtype__
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=store)
-            writer.write(connections[topic], time, store.serialize_cdr(message, kind))
+            raw = (damaged or {}).get(topic) or store.serialize_cdr(message, kind)
+            writer.write(connections[topic], time, raw)
     return path
 
 
@@ -189,6 +190,32 @@ def test_topics_can_be_chosen_or_left_out(tmp_path):
     assert "'/camera/color'" in str(error.value) and "/cam/image_raw, /other" in str(error.value)
     with pytest.raises(DatasetError, match="split: expected ROLE=TOPIC of image, camera_info"):
         open_dataset("bag", path, "train")
+    with pytest.raises(DatasetError, match=r"split pose: expected a topic of .*Odometry; got sens"):
+        open_dataset("bag", path, "pose=/cam/depth/image")
+
+
+@pytest.mark.parametrize("storage", StoragePlugin)
+def test_a_bag_cut_off_whose_messages_are_compressed_is_read(tmp_path, storage):
+    path = write(tmp_path / "bag", recording(6), storage, CompressionMode.MESSAGE)
+    (path / "metadata.yaml").unlink()  # which said that they are
+    np.testing.assert_array_equal(open_dataset("bag", path)[3].rgb, picture(3))
+
+
+@pytest.mark.parametrize("storage", StoragePlugin)
+def test_a_compressed_file_cut_off_is_an_error(tmp_path, storage):
+    path = write(tmp_path / "bag", recording(6), storage, CompressionMode.FILE)
+    file = next(path.glob("*.zstd"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(DatasetError, match="bag: expected a readable rosbag2"):
+        open_dataset("bag", path)
+
+
+@pytest.mark.parametrize("topic", ["/cam/image_raw", "/tf_static", "/cam/camera_info"])
+def test_damaged_messages_are_named(tmp_path, topic):
+    items, damaged = recording(2), bytes(range(3, 23))
+    path = write(tmp_path / "bag", items, damaged={topic: damaged})
+    with pytest.raises(DatasetError, match=r"expected a .*, got bad data"):
+        open_dataset("bag", path)
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,17 @@ def test_bad_lenses_are_refused():
         Lens(32, 24, np.zeros((3, 3)))
     with pytest.raises(ValueError, match="expected the camera's size"):
         Lens(32, 24, np.eye(3)).rectify_image(np.zeros((3, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("R", "says"),
+    [
+        (np.diag([1.0, 1.0, np.nan]), "expected finite K, D and R"),
+        (np.arange(1.0, 10.0), "expected R to be a rotation"),
+        (-np.eye(3), "expected R to be a rotation"),
+    ],
+)
+def test_what_is_no_rotation_would_give_a_black_image_and_is_refused(R, says):
+    K = [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]
+    with pytest.raises(ValueError, match=says):
+        Lens(64, 48, np.array(K), R=R)

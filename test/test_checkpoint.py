@@ -113,6 +113,55 @@ def test_wrong_architectures(saved):
         networks.load(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage_one": None},
+        {"stage_two": 5},
+        {"settings": 5},
+        {"settings": {"focal": 0}},
+        {"settings": {"focal": "wide"}},
+        {"settings": {"input_size": [10**6, 10**6]}},
+        {"stage_one": {**SPEC["stage_one"], "width": 1e9}},
+    ],
+)
+def test_a_spoilt_header_is_refused(saved, change):
+    model, path = saved
+    spec = {"architecture": {**SPEC, **change}}
+    checkpoint.write_checkpoint(path, model.state_dict(), spec)
+    with pytest.raises(networks.CheckpointError, match="expected an architecture"):
+        networks.load(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("[1]", "expected a checkpoint of this package"),
+        ('{"format": "depth_two_stage/1", "parts": 5}', "expected file names as its parts, got 5"),
+        ('{"format": "depth_two_stage/1", "parts": []}', "expected file names as its parts"),
+        ('{"format": "depth_two_stage/1", "parts": ["../a", "b"]}', "expected file names"),
+        ('{"format": "depth_two_stage/1"}', "expected an architecture"),
+    ],
+)
+def test_a_header_of_another_kind_is_refused(tmp_path, header, says):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "net.safetensors"
+    save_file({"w": torch.zeros(3)}, path, {"depth_two_stage": header})
+    with pytest.raises(networks.CheckpointError, match=says):
+        networks.load(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(saved):
+    model, path = saved
+    state = model.state_dict()
+    name = next(iter(state))
+    broken = {**state, name: torch.full_like(state[name], float("nan"))}
+    checkpoint.write_checkpoint(path, broken, {"architecture": SPEC})
+    with pytest.raises(networks.CheckpointError, match=f"got NaN or infinity in {name}"):
+        networks.load(path)
+
+
 def test_missing_files_and_unknown_names(tmp_path):
     with pytest.raises(networks.CheckpointError, match="does not exist"):
         networks.load(tmp_path / "none.safetensors")

@@ -79,6 +79,11 @@ def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):
     files.write_json(path, {"checksum": "other", "weights": weights})
     with pytest.warns(RuntimeWarning, match="expected a calibration of weights 0123, got one of"):
         assert not Confidence.of(checkpoint).calibrated
-    files.write_json(path, {"checksum": "0123", "weights": {"points": [1, 2]}})
+    short = {"points": [1, 2], "no_points": [1, 2]}
+    files.write_json(path, {"checksum": "0123", "weights": short})
     with pytest.raises(ValueError, match="confidence points: expected 8 finite numbers"):
         Confidence.of(checkpoint)
+    for wrong in (5, [1], None, {"points": [1, 2]}, {"points": ["a"], "no_points": []}):
+        files.write_json(path, {"checksum": "0123", "weights": wrong})
+        with pytest.raises(files.FileError, match=r"confidence\.json: expected weights"):
+            Confidence.of(checkpoint)

@@ -76,6 +76,10 @@ def test_yaml_wildcards_namespaces_and_foreign_nodes(tmp_path):
         ("[1, 2]", "expected a mapping"),
         ("a: b: c", "expected YAML"),
         ("depth_node: {ros__parameters: {cloud.step: 0}}", r"in \[1, 64\]"),
+        ("depth_node: {ros__parameters: 5}", "names and values below depth_node, got 5"),
+        ("depth_node: {ros__parameters: {cloud.max_range: 1" + "0" * 400 + "}}", "a number in"),
+        ("a: 2020-13-45", "expected YAML, got month"),
+        ("[" * 5000, "expected YAML"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, text, words):

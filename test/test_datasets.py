@@ -207,6 +207,12 @@ def write_cloud(path, cloud, kind="pcd"):
         files.write_ply(path, cloud)
 
 
+PCD = b"FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\n"
+HUGE_NPY = b"\x93NUMPY\x01\x00\x76\x00" + (
+    b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 3), }".ljust(117) + b"\n"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
@@ -217,6 +223,11 @@ def write_cloud(path, cloud, kind="pcd"):
         ("a.pcd", b"FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 1\nDATA zip\n", "DATA ascii or"),
         ("a.bin", b"12345", "expected float32 x y z reflectance, got 5 bytes"),
         ("a.npy", b"\x93NUMPY", "expected a NumPy array"),
+        ("a.npy", b"PK\x03\x04 an archive", "expected a NumPy array"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x08\x00((((((( ", "expected a NumPy array"),
+        ("a.npy", HUGE_NPY, "expected a NumPy array"),
+        ("a.pcd", PCD + b"COUNT 0 0 0\nPOINTS 1\nDATA binary\n", "got .*1 points of"),
+        ("a.pcd", PCD + b"POINTS -2\nDATA binary\n" + bytes(24), "got .*-2 points of"),
         ("a.ply", b"ply", "expected a PLY header"),
     ],
 )

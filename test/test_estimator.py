@@ -106,6 +106,21 @@ def test_a_few_points_answer(estimator, n):
     assert np.isfinite(estimate.depth).all() and (estimate.depth > 0).mean() > 0.5
 
 
+@pytest.mark.parametrize("anchor", ["none", "scale", "residual"])
+def test_a_few_wrong_points_do_no_harm(estimator, anchor):
+    """The network sees the points before anchoring does: it must not see the wrong ones."""
+    rgb, truth, sparse = view()
+    wrong = np.flatnonzero(sparse)[::25]
+    spoilt = sparse.copy()
+    spoilt.flat[wrong] = np.resize([0.4, 9.5], len(wrong))
+    estimator.anchor = anchor
+    a, b = estimator(rgb, sparse, CAMERA), estimator(rgb, spoilt, CAMERA)
+    estimator.anchor = "residual"
+    errors = [np.sqrt(np.mean((e.depth - truth) ** 2)) for e in (a, b)]
+    assert errors[1] < 1.3 * errors[0]
+    assert b.scale_residual < 1.5 * a.scale_residual + 1e-3
+
+
 def test_the_same_frame_gives_the_same_answer(estimator):
     rgb, _, sparse = view()
     a, b = estimator(rgb, sparse, CAMERA), estimator(rgb, sparse, CAMERA)

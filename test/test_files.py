@@ -60,6 +60,21 @@ def test_a_truncated_image_is_an_error_not_a_grey_half(tmp_path, suffix, share):
         files.read_image(path)
 
 
+def test_padding_behind_a_png_is_no_damage(tmp_path):
+    rgb = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    files.write_image(tmp_path / "a.png", rgb)
+    with open(tmp_path / "a.png", "ab") as file:
+        file.write(bytes(1000))
+    assert np.array_equal(files.read_image(tmp_path / "a.png"), rgb)
+
+
+@pytest.mark.parametrize("read", [files.read_image, files.read_depth])
+def test_an_image_beyond_what_can_be_held_is_refused(tmp_path, read):
+    (tmp_path / "a.pnm").write_bytes(b"P5\n99999999 99999999\n255\n")
+    with pytest.raises(FileError, match=r"a\.pnm: expected an image"):
+        read(tmp_path / "a.pnm")
+
+
 def test_depth_of_another_kind_is_refused(tmp_path):
     files.write_image(tmp_path / "rgb.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(FileError, match="expected a 16-bit single-channel PNG, got uint8"):
@@ -106,6 +121,9 @@ def test_camera_json_with_and_without_distortion(tmp_path):
         ({"depth_scale": 0}, "depth_scale: expected a positive number, got 0"),
         ({"fx": 0}, "camera fx: expected a positive number"),
         ({"width": 0}, "camera width: expected a positive integer"),
+        ({"width": 64.5}, "camera width: expected a positive integer, got 64.5"),
+        ({"width": float("inf")}, "infinity"),
+        ({"fx": 10**400}, "too large"),
         ({"cx": "middle"}, "cx: expected a number, got 'middle'"),
         ({"distortion_kannala": [1]}, "distortion model: expected one of"),
         ({"distortion_plumb_bob": [1, 2]}, "distortion: expected 4, 5"),
@@ -120,6 +138,9 @@ def test_camera_json_says_what_is_wrong(tmp_path, changes, says):
 
 def test_broken_json_is_named(tmp_path):
     (tmp_path / "camera.json").write_text('{"width": 64,')
+    with pytest.raises(FileError, match=r"camera\.json: expected JSON"):
+        files.read_camera(tmp_path / "camera.json")
+    (tmp_path / "camera.json").write_text("[" * 200_000)
     with pytest.raises(FileError, match=r"camera\.json: expected JSON"):
         files.read_camera(tmp_path / "camera.json")
     (tmp_path / "camera.json").write_text("[1, 2]")
@@ -166,6 +187,7 @@ def test_trajectories_of_evo_and_ours_agree(tmp_path):
         ("1.0 0 0 zero 0 0 0 1", "line 2: expected numbers"),
         ("1.0 0 0 0 0 0 0 0", "line 2: expected a finite pose"),
         ("1.0 nan 0 0 0 0 0 1", "line 2: expected a finite pose"),
+        (f"{10**30} 0 0 0 0 0 0 1", "line 2: expected a stamp below"),
     ],
 )
 def test_bad_trajectory_lines_are_named(tmp_path, line, says):
@@ -214,6 +236,11 @@ def test_ply_of_open3d_and_ours_agree(tmp_path, ascii):
     assert np.array_equal(again.triangles, TRIANGLES)
 
 
+PLY_XYZ = b"ply\nformat ascii 1.0\nelement vertex 1\n" + b"".join(
+    b"property float %s\n" % axis for axis in (b"x", b"y", b"z")
+)
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -223,6 +250,9 @@ def test_ply_of_open3d_and_ours_agree(tmp_path, ascii):
         (b"ply\nelement vertex 0\nend_header\n", "expected a format line"),
         (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n", "x, y, z"),
         (b"ply\nformat ascii 1.0\nelement vertex two\nend_header\n", "expected a PLY line"),
+        (b"ply\nformat ascii 1.0\nelement vertex -1\nend_header\n", "expected a PLY line"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nend_header\n", "got none"),
+        (PLY_XYZ + b"property float x\nend_header\n", "vertex: expected properties of different"),
     ],
 )
 def test_bad_ply_is_named(tmp_path, data, says):
@@ -335,6 +365,24 @@ def test_a_full_disk_is_one_clear_line_and_the_old_file_stays(tmp_path):
     assert isinstance(caught.value, OSError) and caught.value.errno
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["depth.png"]
+
+
+def test_a_pipe_is_written_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_json(pipe, {"a": 1})
+    assert json.loads(os.read(reader, 100)) == {"a": 1}
+    os.close(reader)
+    assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "old.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to("old.json")
+    files.write_json(tmp_path / "link.json", {"a": 1})
+    assert (tmp_path / "link.json").is_symlink()
+    assert files.read_json(tmp_path / "old.json") == {"a": 1}
 
 
 def test_unwritable_places_are_named(tmp_path):

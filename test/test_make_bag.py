@@ -36,6 +36,7 @@ class Corner(Dataset):
         names = [str(i) for i in range(frames)]
         super().__init__("corner", None, names, LENS.rectified, LENS)
         self.points = points
+        self.start = START
 
     def raw(self, index):
         camera, pose = LENS.rectified, self.pose(index)
@@ -62,7 +63,7 @@ class Corner(Dataset):
             LENS.rectify_image(rgb),
             LENS.rectify_depth(depth),
             LENS.rectified,
-            START + index * STEP,
+            self.start + index * STEP,
             self.names[index],
             points=self.points,
             T_camera_lidar=None if self.points is None else np.eye(4),
@@ -188,6 +189,16 @@ def test_own_points_and_rectified_data_are_kept(tmp_path):
     np.testing.assert_array_equal(messages.to_points(found[TOPICS["points"]][0][1]), points)
     assert messages.to_lens(found[TOPICS["camera_info"]][0][1]).is_rectified
     assert len(found[TOPICS["depth"]]) == 2
+
+
+def test_a_recording_without_stamps_does_not_begin_at_zero(tmp_path):
+    """The nodes drop what is stamped 0: the first frame would be lost."""
+    source = Corner(3)
+    source.start = 0
+    found = contents(make_bag(source, tmp_path / "zero", depth_every=1))
+    for topic in ("image", "camera_info", "depth", "points", "pose"):
+        stamps = [time for time, _ in found[TOPICS[topic]]]
+        assert stamps == [10**9 + i * STEP for i in range(3)], topic
 
 
 @pytest.mark.parametrize(

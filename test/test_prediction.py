@@ -132,6 +132,8 @@ def test_sparse_depth_is_rectified_point_by_point(shot):
         (("--camera", "small.json"), "camera: expected the size of"),
         (("--camera", "broken.yaml"), "expected YAML"),
         (("--camera", "empty.yaml"), "expected camera_matrix"),
+        (("--camera", "endless.yaml"), "endless.yaml: cannot convert float infinity"),
+        (("--camera", "turned.yaml"), "turned.yaml: lens: expected finite K, D and R"),
         (("--sparse-depth", "image.png"), "expected a 16-bit single-channel PNG"),
         (("--weights", "none-such"), "weights: expected"),
         (("--anchor", "glue"), "anchor: expected one of none, scale, residual, got 'glue'"),
@@ -144,6 +146,8 @@ def test_predict_refuses_in_one_line(shot, weights, arguments, message, capsys):
     camera = {"width": 80, "height": 60, "fx": 130, "fy": 130, "cx": 79.5, "cy": 59.5}
     files.write_json(shot / "small.json", camera)
     (shot / "broken.yaml").write_text("a: [1")
+    (shot / "endless.yaml").write_text(CALIBRATION.replace("width: 160", "width: .inf"))
+    (shot / "turned.yaml").write_text(CALIBRATION.replace("data: [1, 0", "data: [.nan, 0"))
     (shot / "empty.yaml").write_text("image_width: 3")
     paths = [shot / a if "." in a and " " not in a else a for a in arguments]
     common = ("--weights", weights, "--engine", "torch")

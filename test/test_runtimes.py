@@ -127,3 +127,5 @@ def test_threads():
     assert runtimes.cores(3) == 3 and runtimes.cores(0) >= 1
     with pytest.raises(ValueError, match="threads: expected 0"):
         runtimes.cores(-1)
+    with pytest.raises(ValueError, match=r"threads: expected .* to 256, got 100000"):
+        runtimes.cores(100_000)

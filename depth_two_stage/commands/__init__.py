@@ -19,7 +19,7 @@ def parse_assignments(items: list[str] | None) -> dict[str, Any]:
             raise ValueError(f"-p: expected NAME=VALUE, got {item!r}")
         try:
             found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a wrong date
             raise ValueError(f"-p {name}: expected a YAML value, got {value!r}") from error
     return found
 

@@ -6,6 +6,7 @@ Stamps are integer nanoseconds, lengths metres.
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from depth_two_stage.camera import Lens
+from depth_two_stage.datasets import DatasetError
 from depth_two_stage.messages import translation_quaternion
 
 
@@ -22,6 +24,17 @@ def typestore() -> Any:
     from rosbags.typesys import Stores, get_typestore
 
     return get_typestore(Stores.ROS2_HUMBLE)
+
+
+def decoded(raw: bytes, kind: str, name: str) -> Any:
+    """A serialised message of a bag; DatasetError, naming its topic or bag, if it is damaged."""
+    from rosbags.serde import SerdeError
+
+    try:
+        return typestore().deserialize_cdr(raw, kind)
+    except (SerdeError, AssertionError, IndexError, ValueError, struct.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DatasetError(f"{name}: expected a {kind}, got bad data: {reason}") from error
 
 
 def message(kind: str, **fields: Any) -> Any:

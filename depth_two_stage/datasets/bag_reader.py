@@ -17,6 +17,7 @@ from pathlib import Path
 from depth_two_stage.datasets.bag_mending import mend
 
 _SUFFIXES = (".mcap", ".db3")
+_ZSTD = b"\x28\xb5\x2f\xfd"  # magic of a compressed message; a serialised one begins with a zero
 
 
 class BagError(ValueError):
@@ -71,20 +72,13 @@ class RawBag:
         if self.path.suffix == ".bag":
             self._open_ros1()
             return
+        broken = (ReaderError, OSError, AssertionError, ValueError, TypeError, *_storage_errors())
         try:
             self._add(Reader(self.path))
             return
-        except (ReaderError, FileNotFoundError, AssertionError, ValueError, TypeError) as error:
+        except broken as error:
             problem = " ".join(str(error).split()) or type(error).__name__
         for file in _storage_files(self.path):
-            broken = (
-                ReaderError,
-                OSError,
-                AssertionError,
-                ValueError,
-                TypeError,
-                *_storage_errors(),
-            )
             try:
                 self._add(Reader(file))
             except broken:
@@ -138,7 +132,7 @@ class RawBag:
                 continue
             try:
                 for connection, time, raw in _ordered(reader, wanted, start, stop):
-                    yield connection.topic, time, bytes(raw)
+                    yield connection.topic, time, _decompressed(raw)
             except (ReaderError, *_storage_errors()) as error:
                 reason = " ".join(str(error).split())
                 self.problem = f"{self.path}: damaged bag, stopped where it breaks ({reason})"
@@ -158,15 +152,25 @@ def _ordered(reader, connections, start, stop):
     return reader.messages(connections, start, stop)
 
 
-def _storage_errors() -> tuple[type[Exception], ...]:
-    """What the storage libraries raise on damaged data."""
-    import sqlite3
-    import sys
+def _decompressed(raw) -> bytes:
+    """A message as it was sent: without its metadata a bag does not say that it compressed each."""
+    return _zstd().decompress(raw) if raw[:4] == _ZSTD else bytes(raw)
 
-    import apsw
+
+def _zstd():
+    import sys
 
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
         from backports import zstd
-    return apsw.Error, sqlite3.Error, zstd.ZstdError, struct.error, EOFError
+    return zstd
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    """What the storage libraries raise on damaged data."""
+    import sqlite3
+
+    import apsw
+
+    return apsw.Error, sqlite3.Error, _zstd().ZstdError, struct.error, EOFError

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bag_messages import typestore
+from .bag_messages import decoded
 from .bag_reader import RawBag
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -75,5 +75,5 @@ def _info_beside(image: str, infos: list[str]) -> str:
 def _is_depth(bag: RawBag, name: str) -> bool:
     """Whether an Image topic holds depth, by the encoding of its first message."""
     for _, _, raw in bag.messages((name,)):
-        return typestore().deserialize_cdr(raw, IMAGE).encoding in _DEPTH_ENCODINGS
+        return decoded(raw, IMAGE, name).encoding in _DEPTH_ENCODINGS
     return False

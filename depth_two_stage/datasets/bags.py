@@ -21,13 +21,25 @@ import numpy as np
 from ..camera import Lens
 from ..messages import MessageError, stamp_ns, to_depth, to_lens, to_points, to_rgb, to_transform
 from . import Dataset, DatasetError, Sample
-from .bag_messages import typestore
+from .bag_messages import decoded
 from .bag_reader import BagError, RawBag
-from .bag_topics import recognise
+from .bag_topics import CAMERA_INFO, CLOUD, COMPRESSED, IMAGE, recognise
 from .poses import interpolate
 from .static_transforms import StaticTransforms
 
-ROLES = ("image", "camera_info", "depth", "points", "pose")
+TYPES = {
+    "image": (IMAGE, COMPRESSED),
+    "camera_info": (CAMERA_INFO,),
+    "depth": (IMAGE, COMPRESSED),
+    "points": (CLOUD,),
+    "pose": (
+        "geometry_msgs/msg/PoseStamped",
+        "geometry_msgs/msg/PoseWithCovarianceStamped",
+        "geometry_msgs/msg/TransformStamped",
+        "nav_msgs/msg/Odometry",
+    ),
+}
+ROLES = tuple(TYPES)
 #: How far the stamp of what belongs to an image may lie from it, ns.
 DEPTH_WITHIN, POINTS_WITHIN, POSES_APART = 20_000_000, 100_000_000, 200_000_000
 
@@ -175,12 +187,7 @@ class BagDataset(Dataset):
         return self._decoded(found[entry.place][2], bag.topics[topic].type)
 
     def _decoded(self, raw: bytes, kind: str) -> Any:
-        from rosbags.serde import SerdeError
-
-        try:
-            return typestore().deserialize_cdr(raw, kind)
-        except SerdeError as error:
-            raise DatasetError(f"{self.path}: expected a {kind}, got bad data: {error}") from error
+        return decoded(raw, kind, str(self.path))
 
     def _extrinsics(self, static: StaticTransforms, frames: dict[str, str]) -> np.ndarray | None:
         if "points" not in frames:
@@ -220,6 +227,8 @@ def _nearest(entries: list[Entry], stamp: int, within: int) -> Entry | None:
 
 def _chosen(bag: RawBag, split: str | None) -> dict[str, str]:
     """Role → topic ("" = none): recognised, or as the split says."""
+    if bag.problem and not bag.topics:
+        raise DatasetError(f"{bag.problem}: expected a readable message, got none")
     found = recognise(bag)
     names = (found.image, found.camera_info, found.depth, found.cloud, found.pose)
     topics = dict(zip(ROLES, names, strict=True))
@@ -232,6 +241,10 @@ def _chosen(bag: RawBag, split: str | None) -> dict[str, str]:
             raise DatasetError(f"split: expected ROLE=TOPIC of {', '.join(ROLES)}, got {choice!r}")
         if topic not in bag.topics and topic != "none":
             raise DatasetError(f"split {role}: expected one of the topics {listed}; got {topic!r}")
+        kind = "" if topic == "none" else bag.topics[topic].type
+        if kind and kind not in TYPES[role]:
+            wanted = ", ".join(name.rpartition("/")[2] for name in TYPES[role])
+            raise DatasetError(f"split {role}: expected a topic of {wanted}; got {kind} on {topic}")
         topics[role] = "" if topic == "none" else topic
     for role in ("image", "camera_info"):
         if not topics[role]:

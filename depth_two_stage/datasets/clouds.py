@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -24,7 +25,8 @@ def read_cloud(path: str | Path) -> np.ndarray:
         points = reader(path)
     except OSError as error:
         raise DatasetError(f"{path}: expected a readable file, got {error.strerror}") from error
-    points = np.asarray(points, np.float32)
+    with np.errstate(over="ignore"):  # too far for float32 is infinite, and dropped
+        points = np.asarray(points, np.float32)
     return np.ascontiguousarray(points[np.isfinite(points).all(axis=1)])
 
 
@@ -37,8 +39,9 @@ def _read_bin(path: Path) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        points = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:  # not np.load, which also takes archives
+            points = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, TokenError) as error:
         raise DatasetError(f"{path}: expected a NumPy array, got {error}") from error
     if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
         raise DatasetError(f"{path}: expected numbers (N, 3), got {points.dtype} {points.shape}")
@@ -73,6 +76,8 @@ def _read_pcd(path: Path) -> np.ndarray:
             )
         ]
         dtype = np.dtype(fields)
+        if count < 0 or min(repeats) < 1:
+            raise ValueError(f"{count} points of {repeats} numbers")
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise DatasetError(f"{path}: expected a PCD header, got {error!r}") from error
     if not {"x", "y", "z"} <= set(names):

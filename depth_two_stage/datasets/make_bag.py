@@ -8,6 +8,7 @@ without LiDAR gets one that sees the frame's own depth. `TOPICS` names what is w
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ SOURCES = {
     "kitti": "KITTI; A. Geiger et al., IJRR 2013; CC BY-NC-SA 3.0",
 }
 MAX_POINTS = 1500
+SECOND = 1_000_000_000
 
 
 def make_bag(
@@ -76,10 +78,12 @@ def make_bag(
         "poses": f"{TOPICS['pose']} is the optical frame of the camera in the frame {WORLD}",
     }
     with BagWriter(path, about, latched=(TOPICS["tf_static"],)) as bag:
-        start = first.stamp
-        _write_static(bag, start, first, lidar, _up_axis(up, dataset.name))
+        # Recordings without stamps begin at 0, which to every node means "no stamp".
+        shift = SECOND if first.stamp <= 0 else 0
+        _write_static(bag, first.stamp + shift, first, lidar, _up_axis(up, dataset.name))
         for index in range(len(dataset)):
             sample = first if index == 0 else dataset[index]
+            sample = replace(sample, stamp=sample.stamp + shift)
             rgb, depth, lens = raw_frame(dataset, index, sample)
             if depth_every == 0 or index % depth_every:
                 depth = None

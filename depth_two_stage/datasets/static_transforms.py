@@ -8,7 +8,7 @@ from collections import deque
 import numpy as np
 
 from ..messages import to_transform
-from .bag_messages import typestore
+from .bag_messages import decoded
 from .bag_reader import RawBag
 
 TF_STATIC = "/tf_static"
@@ -22,7 +22,7 @@ class StaticTransforms:
         if TF_STATIC not in bag.topics:
             return
         for _, _, raw in bag.messages((TF_STATIC,)):
-            message = typestore().deserialize_cdr(raw, bag.topics[TF_STATIC].type)
+            message = decoded(raw, bag.topics[TF_STATIC].type, TF_STATIC)
             for item in message.transforms:
                 parent, child = (
                     name.lstrip("/") for name in (item.header.frame_id, item.child_frame_id)
@@ -47,6 +47,6 @@ class StaticTransforms:
 def frame_of(bag: RawBag, topic: str) -> str:
     """Frame of a topic's first message; empty if there is none."""
     for _, _, raw in bag.messages((topic,)):
-        message = typestore().deserialize_cdr(raw, bag.topics[topic].type)
+        message = decoded(raw, bag.topics[topic].type, topic)
         return message.header.frame_id
     return ""

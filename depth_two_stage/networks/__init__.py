@@ -137,13 +137,17 @@ def save(path: str, model: TwoStage, spec: dict[str, Any], facts: dict[str, Any]
     write_checkpoint(path, model.state_dict(), {"architecture": spec, **facts})
 
 
+#: what building a network from a foreign header raises; RuntimeError: more than memory holds
+BAD_ARCHITECTURE = (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+
+
 def load(name_or_path: str) -> tuple[TwoStage, Checkpoint]:
     """Shipped weights by name, or a checkpoint file → (model in eval mode, what is known of it)."""
     checkpoint = read_checkpoint(resolve(name_or_path))
     try:
         model = build(checkpoint.facts["architecture"])
         state = model.state_dict()
-    except (KeyError, TypeError, ValueError) as error:
+    except BAD_ARCHITECTURE as error:
         raise CheckpointError(
             f"{checkpoint.path}: expected an architecture of this package, got {error}"
         ) from error

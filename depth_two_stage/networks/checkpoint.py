@@ -158,11 +158,18 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(
             f"{path}: expected a complete safetensors file, got {error}"
         ) from error
-    if header.get("format") != FORMAT:
+    found = header.get("format") if isinstance(header, dict) else header
+    if found != FORMAT:
         raise CheckpointError(
-            f"{path}: expected a checkpoint of this package ({FORMAT}), "
-            f"got format {header.get('format')!r}"
+            f"{path}: expected a checkpoint of this package ({FORMAT}), got format {found!r}"
         )
+    parts = header.setdefault("parts", [path.name])
+    names = parts if isinstance(parts, list) else [""]
+    if not names or any(not isinstance(n, str) or Path(n).name != n or not n for n in names):
+        raise CheckpointError(f"{path}: expected file names as its parts, got {parts!r}")
+    for name, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f"{path}: expected finite weights, got NaN or infinity in {name}")
     return header, tensors
 
 
@@ -171,7 +178,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     facts, tensors = read_header(path)
     digest = hashlib.sha256()
-    for name in facts.get("parts", [path.name]):
+    for name in facts["parts"]:
         file = path.with_name(name)
         if not file.exists() and len(facts["parts"]) > 1:
             raise CheckpointError(f"{path}: expected its part {name} beside it, got none")

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from .inputs import CHANNELS, FILLED, MeanDepth
 
+MAX_SIDE = 8192  # pixels
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -35,9 +37,11 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         for name in ("input_size", "refined_size"):
             size = tuple(int(value) for value in getattr(self, name))
-            if len(size) != 2 or min(size) < 1:
-                raise ValueError(f"{name}: expected (height, width), got {size}")
+            if len(size) != 2 or min(size) < 1 or max(size) > MAX_SIDE:
+                raise ValueError(f"{name}: expected (height, width) to {MAX_SIDE}, got {size}")
             object.__setattr__(self, name, size)
+        if not 0 < self.focal < np.inf:
+            raise ValueError(f"focal: expected a positive number of pixels, got {self.focal!r}")
         mean = np.asarray(self.mean_depth, np.float64)
         if mean.ndim not in (0, 2) or not (np.isfinite(mean).all() and (mean > 0).all()):
             raise ValueError(
