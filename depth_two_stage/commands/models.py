@@ -45,6 +45,8 @@ def command(
             "parameters": sum(p.numel() for p in model.parameters()),
             "gflop": counter.get_total_flops() / 1e9,
             "weights": shipped.get(name, []),
+            "aliases": [alias for alias, of in networks.ALIASES.items() if of == name],
+            "fixed_size": model.fixed_size,
         }
         rows.append(row)
         table.add_row(
