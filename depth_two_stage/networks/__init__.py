@@ -89,17 +89,17 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
 
 
 def plug(
-    spec: dict[str, Any], stage_one: str
+    spec: dict[str, Any], stage_one: str, width: float = 1.0
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
     """An architecture with another stage one, as B concludes: (architecture, its weights).
 
-    ``stage_one`` is a name of ``MODELS``, whose weights are None, or a checkpoint (shipped name or
-    file), whose weights go into ``build(architecture).stage_one.load_state_dict(…)``. What stage
-    one sees and the unit of depth come with it; the size at which it is refined stays.
+    ``stage_one`` is a name of ``MODELS``, at ``width`` and without weights (None), or a checkpoint
+    (shipped name or file), whose weights are for ``build(architecture).stage_one``. What stage one
+    sees and the range of depth come with it; the size at which it is refined stays.
     """
     weights = None
     if stage_one in MODELS or stage_one in ALIASES:
-        other = architecture(stage_one)
+        other = architecture(stage_one, width)
     else:
         model, checkpoint = load(stage_one)
         other = checkpoint.facts["architecture"]

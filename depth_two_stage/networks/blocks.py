@@ -27,9 +27,7 @@ def unpool(x: Tensor, filling: str = "zeros") -> Tensor:
         nothing = torch.zeros_like(x)
         return interleave(x, nothing, nothing, nothing)
     below = (x + torch.cat((x[:, :, 1:], x[:, :, -1:]), dim=2)) / 2
-    right, corner = (
-        (y + torch.cat((y[..., 1:], y[..., -1:]), dim=3)) / 2 for y in (x, below)
-    )
+    right, corner = ((y + torch.cat((y[..., 1:], y[..., -1:]), dim=3)) / 2 for y in (x, below))
     return interleave(x, below, right, corner)
 
 

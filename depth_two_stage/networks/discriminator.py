@@ -16,9 +16,7 @@ class PatchDiscriminator(nn.Module):
     3 for the image of a single cGAN.
     """
 
-    def __init__(
-        self, widths: tuple[int, ...] = (64, 128, 256, 512), condition: int = 1
-    ) -> None:
+    def __init__(self, widths: tuple[int, ...] = (64, 128, 256, 512), condition: int = 1) -> None:
         super().__init__()
         if len(widths) != 4:
             raise ValueError(f"widths: expected four, got {widths!r}")

@@ -118,9 +118,7 @@ def load_imagenet(encoder: nn.Module, state: dict[str, Tensor], extra: str = "me
     if extra not in ("mean", "zero"):
         raise ValueError(f"extra: expected 'mean' or 'zero', got {extra!r}")
     state = {
-        name: value
-        for name, value in state.items()
-        if not name.startswith(("fc.", "classifier."))
+        name: value for name, value in state.items() if not name.startswith(("fc.", "classifier."))
     }
     first, wanted = next((name, value.shape) for name, value in encoder.state_dict().items())
     stem = state.get(first)

@@ -56,8 +56,8 @@ def convert_state(state: dict[str, Tensor], fast: bool) -> dict[str, Tensor]:
     """The same for a state dict: 5×5 kernels named ``….conv.weight`` ↔ ``….conv_a.weight`` …."""
     found: dict[str, Tensor] = {}
     for name, value in state.items():
-        stem, _, last = name.rpartition(".conv.weight")
-        if fast and not last and stem and value.ndim == 4 and value.shape[2:] == (5, 5):
+        stem = name.removesuffix(".conv.weight")
+        if fast and stem != name and value.shape[2:] == (5, 5):
             for letter, taps in FastUp.taps(value).items():
                 found[f"{stem}.{letter}.weight"] = taps.contiguous()
         elif not fast and name.endswith(".conv_a.weight"):

@@ -43,10 +43,10 @@ def assemble(
 ) -> np.ndarray:
     """Colour uint8 (h, w, 3) and sparse depth float32 (h, w) m → float32 (C, h, w).
 
-    ``none``: colour (C = 3). ``grey``: its luminance alone (C = 1; D). ``zeros``: paper A's sparse channel, metres, 0 between the points
-    (C = 4). ``filled``: depth of the nearest point in metres and the distance to it divided by
-    128 px, at most 1 (C = 5); without points the mean depth of the training set
-    (one number, or an image of any size that is resized) and 1.
+    ``none``: colour (C = 3). ``grey``: its luminance alone (C = 1; D). ``zeros``: paper A's sparse
+    channel, metres, 0 between the points (C = 4). ``filled``: depth of the nearest point in metres
+    and the distance to it divided by 128 px, at most 1 (C = 5); without points the mean depth of
+    the training set (one number, or an image of any size that is resized) and 1.
     ``smooth``: as ``filled``, with the smooth interpolation of the points (`interpolation.smooth`)
     in the place of the nearest one's depth.
     """

@@ -81,7 +81,7 @@ def _d(kind: str, colour: bool, place: Spec, paper: str) -> Spec:
 
 MODELS: dict[str, Spec] = {
     # E
-    "fcrn50-rgb": _one("E, Table 1: ResNet-UpProj; C and B, stage one", dict(FCRN50)),
+    "fcrn50-rgb": _one("E, Table 1: ResNet-UpProj; B, stage one", dict(FCRN50)),
     "fcrn50-rgb-make3d": _one("E, Table 3; B, stage one", dict(FCRN50), **MAKE3D),
     "alexnet-fc": _e_fc("alexnet", (96, 128), "AlexNet-FC"),
     "alexnet-upconv": _e("alexnet", "upconv", "AlexNet-UpConv"),
