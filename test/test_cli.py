@@ -89,6 +89,9 @@ def test_models_lists_every_network(capsys, tmp_path):
     # A at full width: 35 GFLOP of FCRN-50 and 99 of the generator.
     assert rows["two-stage-rgbd"]["gflop"] == pytest.approx(134, abs=2)
     assert rows["fcrn50-rgb"]["parameters"] == 63_563_009
+    assert rows["fcrn50-rgb"]["aliases"] == ["resnet-upproj"]
+    assert rows["two-stage-rgbd-18"]["weights"] == ["default"]
+    assert rows["c-grey"]["input"] == [1, 37, 147] and rows["c-grey"]["sees"] == "grey"
 
 
 def test_an_interrupt_while_a_command_is_imported_is_one_line(capsys, monkeypatch):

@@ -10,6 +10,14 @@ import typer
 
 from . import write_json
 
+INPUTS = {
+    "none": "RGB",
+    "grey": "grey",
+    "zeros": "RGB, sparse",
+    "filled": "RGB, filled, distance",
+    "smooth": "RGB, smooth, distance",
+}
+
 
 def command(
     json_file: Annotated[
@@ -30,7 +38,7 @@ def command(
     for name in sorted({networks.checkpoint.part_stem(p) for p in SHIPPED.glob("*.safetensors")}):
         facts = networks.checkpoint.read_header(networks.resolve(name))[0]
         shipped.setdefault(facts["recipe"]["model"], []).append(name)
-    table = Table("name", "paper", "input", "parameters", "GFLOP", "shipped weights")
+    table = Table("name", "paper", "inputs", "parameters", "GFLOP", "shipped weights")
     rows = []
     for name, spec in networks.MODELS.items():
         with torch.device("meta"):
@@ -42,15 +50,18 @@ def command(
             "name": name,
             "paper": spec["paper"],
             "input": list(x.shape[1:]),
+            "sees": INPUTS[model.settings.sparse_input],
             "parameters": sum(p.numel() for p in model.parameters()),
             "gflop": counter.get_total_flops() / 1e9,
             "weights": shipped.get(name, []),
+            "aliases": [alias for alias, of in networks.ALIASES.items() if of == name],
+            "fixed_size": model.fixed_size,
         }
         rows.append(row)
         table.add_row(
-            name,
+            ", ".join((name, *row["aliases"])),
             row["paper"],
-            " x ".join(map(str, row["input"])),
+            f"{' x '.join(map(str, row['input']))} {row['sees']}",
             f"{row['parameters']:,}",
             f"{row['gflop']:.1f}",
             ", ".join(row["weights"]) or "-",

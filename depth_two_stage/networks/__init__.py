@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of networks; build, save, load."""
+"""The networks: build, plug together, save, load."""
 
 from __future__ import annotations
 
@@ -7,95 +7,53 @@ import copy
 import dataclasses
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoint import Checkpoint, CheckpointError, read_checkpoint, resolve, write_checkpoint
+from .convolutional import CNN
 from .discriminator import PatchDiscriminator
 from .fcrn import FCRN
+from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
-from .two_stage import NetworkSettings, TwoStage, settings_dict
+from .single_stage import SingleStage
+from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture
+from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
+from .unet import UNetGenerator
 
 __all__ = [
+    "ALIASES",
+    "CNN",
+    "CNNFC",
     "FCRN",
     "MODELS",
     "Checkpoint",
     "CheckpointError",
+    "FullyConnected",
     "NetworkSettings",
     "PatchDiscriminator",
     "ResidualGenerator",
+    "SingleStage",
     "TwoStage",
+    "UNetGenerator",
+    "architecture",
     "build",
     "build_discriminator",
     "load",
+    "plug",
     "resolve",
     "save",
 ]
 
 PARTS: dict[str, type[nn.Module]] = {
     "fcrn": FCRN,
+    "fully_connected": FullyConnected,
+    "cnn_fc": CNNFC,
+    "cnn": CNN,
+    "single_stage": SingleStage,
     "residual_generator": ResidualGenerator,
+    "unet_generator": UNetGenerator,
     "patch_discriminator": PatchDiscriminator,
 }
-
-_A_GENERATOR = {"name": "residual_generator", "widths": [64, 128, 256], "blocks": 9}
-_A_DISCRIMINATOR = {"name": "patch_discriminator", "widths": [64, 128, 256, 512]}
-
-
-def _fcrn(encoder: str, sparse_input: str) -> dict[str, Any]:
-    return {
-        "stage_one": {"name": "fcrn", "encoder": encoder, "decoder": "upproj"},
-        "stage_two": None,
-        "settings": {"sparse_input": sparse_input},
-    }
-
-
-# Architectures by name; a checkpoint carries its own copy, so a change here harms no file.
-MODELS: dict[str, dict[str, Any]] = {
-    "fcrn50-rgb": {**_fcrn("resnet50", "none"), "paper": "E"},
-    "fcrn50-rgbd": {**_fcrn("resnet50", "zeros"), "paper": "A, stage one"},
-    "fcrn18-rgb": {**_fcrn("resnet18", "none"), "paper": "E's frame, ResNet-18"},
-    "fcrn18-rgbd": {**_fcrn("resnet18", "zeros"), "paper": "A's stage one, ResNet-18"},
-    "two-stage-rgbd": {
-        **_fcrn("resnet50", "zeros"),
-        "stage_two": _A_GENERATOR,
-        "discriminator": _A_DISCRIMINATOR,
-        "paper": "A",
-    },
-    "two-stage-rgbd-18": {
-        "stage_one": {"name": "fcrn", "encoder": "resnet18", "decoder": "upproj"},
-        "stage_two": {
-            **_A_GENERATOR,
-            "widths": [16, 32, 64],
-            "output": "residual",
-            "norm": "instance",
-        },
-        "discriminator": {"name": "patch_discriminator", "widths": [16, 32, 64, 128]},
-        # Half of NYU's 228×304: from 700 images alone colour is learned better with the whole
-        # room in the receptive field, points no worse, at a quarter of the time.
-        "settings": {
-            "input_size": (114, 152),
-            "focal": 129.5,
-            "sparse_input": "smooth",
-            "aligned": True,
-        },
-        "paper": "A at a quarter of the width; the shipped weights' network",
-    },
-}
-
-
-def architecture(name: str, width: float = 1.0) -> dict[str, Any]:
-    """A copy of a named architecture, every width multiplied by ``width``."""
-    if name not in MODELS:
-        raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")
-    if not width > 0:
-        raise ValueError(f"width: expected a positive number, got {width!r}")
-    spec = copy.deepcopy(MODELS[name])
-    if width != 1:
-        spec["stage_one"]["width"] = width
-        for part in (spec.get("stage_two"), spec.get("discriminator")):
-            if part is not None:
-                part["widths"] = [max(1, round(width * wide)) for wide in part["widths"]]
-    return spec
 
 
 def _part(spec: dict[str, Any], **extra: Any) -> nn.Module:
@@ -118,14 +76,48 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
     if unknown:
         raise ValueError(f"settings: expected some of {sorted(known)}, got {sorted(unknown)}")
     settings = NetworkSettings(**spec.get("settings", {}))
-    stage_one = _part(spec["stage_one"], in_channels=settings.channels)
-    stage_two = None if spec.get("stage_two") is None else _part(spec["stage_two"])
-    return TwoStage(stage_one, stage_two, settings)
+    stage_one = spec["stage_one"]
+    if stage_one is not None:
+        extra = {"in_channels": settings.channels}
+        if getattr(PARTS.get(stage_one.get("name")), "fixed_size", False):
+            extra["input_size"] = settings.input_size
+        stage_one = _part(stage_one, **extra)
+    stage_two, stage_three = (
+        None if spec.get(name) is None else _part(spec[name]) for name in REFINING
+    )
+    return TwoStage(stage_one, stage_two, settings, stage_three)
+
+
+def plug(
+    spec: dict[str, Any], stage_one: str, width: float = 1.0
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """An architecture with another stage one, as B concludes: (architecture, its weights).
+
+    ``stage_one`` is a name of ``MODELS``, at ``width`` and without weights (None), or a checkpoint
+    (shipped name or file), whose weights are for ``build(architecture).stage_one``. What stage one
+    sees and the range of depth come with it; the size at which it is refined stays.
+    """
+    weights = None
+    if stage_one in MODELS or stage_one in ALIASES:
+        other = architecture(stage_one, width)
+    else:
+        model, checkpoint = load(stage_one)
+        other = checkpoint.facts["architecture"]
+        weights = None if model.stage_one is None else model.stage_one.state_dict()
+    if other["stage_one"] is None:
+        raise ValueError(f"stage_one: expected a model that has one, got {stage_one!r}")
+    settings = {**spec.get("settings", {}), **other.get("settings", {})}
+    if "refined_size" in spec.get("settings", {}):
+        settings["refined_size"] = spec["settings"]["refined_size"]
+    elif "refined_size" in settings:
+        del settings["refined_size"]
+    plugged = {**copy.deepcopy(spec), "stage_one": copy.deepcopy(other["stage_one"])}
+    return {**plugged, "settings": settings}, weights
 
 
 def build_discriminator(spec: dict[str, Any]) -> PatchDiscriminator:
     """The discriminator that trains an architecture's stage two."""
-    return _part(spec.get("discriminator", _A_DISCRIMINATOR))
+    return _part(spec.get("discriminator", A_DISCRIMINATOR))
 
 
 def save(path: str, model: TwoStage, spec: dict[str, Any], facts: dict[str, Any]) -> None:

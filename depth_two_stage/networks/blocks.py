@@ -8,25 +8,56 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SIDES = ("bottom_right", "top_left")
+FILLINGS = ("zeros", "average")
 
 
-def unpool(x: Tensor) -> Tensor:
-    """(B, C, H, W) → (B, C, 2H, 2W), the value in the top-left corner of 2×2 zeros."""
-    out = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
-    out[..., ::2, ::2] = x
-    return out
+def interleave(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Four (B, C, H, W) → (B, C, 2H, 2W): a at (2i, 2j), b (2i+1, 2j), c (2i, 2j+1), d odd, odd."""
+    return F.pixel_shuffle(torch.stack((a, c, b, d), dim=2).flatten(1, 2), 2)
+
+
+def unpool(x: Tensor, filling: str = "zeros") -> Tensor:
+    """(B, C, H, W) → (B, C, 2H, 2W), the value in the top-left corner of each 2×2.
+
+    The other three are ``zeros`` (E), or the ``average`` of the two nearest neighbours (C, section
+    3.3). C leaves the corner between four values open: it gets the average of the two filled ones
+    beside it. Beyond the last row and column the last value goes on.
+    """
+    if filling == "zeros":
+        nothing = torch.zeros_like(x)
+        return interleave(x, nothing, nothing, nothing)
+    below = (x + torch.cat((x[:, :, 1:], x[:, :, -1:]), dim=2)) / 2
+    right, corner = ((y + torch.cat((y[..., 1:], y[..., -1:]), dim=3)) / 2 for y in (x, below))
+    return interleave(x, below, right, corner)
 
 
 class PlainUp(nn.Module):
-    """Unpooling followed by a 5×5 convolution without bias: (B, cin, H, W) → (B, cout, 2H, 2W)."""
+    """Unpooling followed by a 5×5 convolution without bias: (B, cin, H, W) → (B, cout, 2H, 2W).
 
-    def __init__(self, cin: int, cout: int) -> None:
+    ``side`` is as in FastUp: with ``top_left`` the odd rows and columns show what ``bottom_right``
+    shows two pixels before them.
+    """
+
+    def __init__(
+        self, cin: int, cout: int, side: str = "bottom_right", filling: str = "zeros"
+    ) -> None:
         super().__init__()
+        for name, value, known in (("side", side, SIDES), ("filling", filling, FILLINGS)):
+            if value not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+        self.side, self.filling = side, filling
         self.conv = nn.Conv2d(cin, cout, 5, padding=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Unpool, convolve."""
-        return self.conv(unpool(x))
+        x = unpool(x, self.filling)
+        if self.side == "bottom_right":
+            return self.conv(x)
+        x = self.conv(F.pad(x, (2, 0, 2, 0)))
+        even, odd = slice(2, None, 2), slice(1, -2, 2)
+        return interleave(
+            x[..., even, even], x[..., odd, even], x[..., even, odd], x[..., odd, odd]
+        )
 
 
 class FastUp(nn.Module):
@@ -56,14 +87,14 @@ class FastUp(nn.Module):
         b = self.conv_b(x[:, :, rows])
         c = self.conv_c(x[:, :, :, rows])
         d = self.conv_d(x[:, :, rows, rows])
-        return F.pixel_shuffle(torch.stack((a, c, b, d), dim=2).flatten(1, 2), 2)
+        return interleave(a, b, c, d)
 
     @torch.no_grad()
     def load_plain(self, weight: Tensor) -> None:
         """Take a 5×5 kernel (cout, cin, 5, 5): its even and odd taps are A, B, C and D."""
         if self.side != "bottom_right":
             raise ValueError("side: expected 'bottom_right' for a 5×5 kernel, got 'top_left'")
-        for name, taps in self._taps(weight).items():
+        for name, taps in self.taps(weight).items():
             getattr(self, name).weight.copy_(taps)
 
     @torch.no_grad()
@@ -72,12 +103,13 @@ class FastUp(nn.Module):
         if self.side != "bottom_right":
             raise ValueError("side: expected 'bottom_right' for a 5×5 kernel, got 'top_left'")
         weight = self.conv_a.weight.new_zeros(*self.conv_a.weight.shape[:2], 5, 5)
-        for name, taps in self._taps(weight).items():
+        for name, taps in self.taps(weight).items():
             taps.copy_(getattr(self, name).weight)
         return weight
 
     @staticmethod
-    def _taps(weight: Tensor) -> dict[str, Tensor]:
+    def taps(weight: Tensor) -> dict[str, Tensor]:
+        """Views of a 5×5 kernel (…, 5, 5): what A, B, C and D see of it."""
         even, odd = slice(0, None, 2), slice(1, None, 2)
         return {
             "conv_a": weight[..., even, even],
@@ -87,15 +119,36 @@ class FastUp(nn.Module):
         }
 
 
-def _up(cin: int, cout: int, fast: bool, side: str) -> nn.Module:
-    return FastUp(cin, cout, side) if fast else PlainUp(cin, cout)
+def _up(cin: int, cout: int, fast: bool, side: str, filling: str) -> nn.Module:
+    if fast and filling != "zeros":
+        raise ValueError(f"fast: expected False with filling {filling!r}, which leaves no zeros")
+    return FastUp(cin, cout, side) if fast else PlainUp(cin, cout, side, filling)
+
+
+class DeConv(nn.Sequential):
+    """E's 2×2 deconvolution with stride 2, BN, ReLU: (B, cin, H, W) → (B, cout, 2H, 2W)."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__(
+            nn.ConvTranspose2d(cin, cout, 2, 2, bias=False),
+            nn.BatchNorm2d(cout),
+            nn.ReLU(inplace=True),
+        )
 
 
 class UpConv(nn.Sequential):
     """Up-convolution: unpool, 5×5, BN, ReLU. (B, cin, H, W) → (B, cout, 2H, 2W)."""
 
-    def __init__(self, cin: int, cout: int, fast: bool = True, side: str = "bottom_right") -> None:
-        super().__init__(_up(cin, cout, fast, side), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        fast: bool = True,
+        side: str = "bottom_right",
+        filling: str = "zeros",
+    ) -> None:
+        up = _up(cin, cout, fast, side, filling)
+        super().__init__(up, nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
 
 
 class UpProj(nn.Module):
@@ -104,16 +157,23 @@ class UpProj(nn.Module):
     (B, cin, H, W) → (B, cout, 2H, 2W).
     """
 
-    def __init__(self, cin: int, cout: int, fast: bool = True, side: str = "bottom_right") -> None:
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        fast: bool = True,
+        side: str = "bottom_right",
+        filling: str = "zeros",
+    ) -> None:
         super().__init__()
         self.upper = nn.Sequential(
-            _up(cin, cout, fast, side),
+            _up(cin, cout, fast, side, filling),
             nn.BatchNorm2d(cout),
             nn.ReLU(inplace=True),
             nn.Conv2d(cout, cout, 3, padding=1, bias=False),
             nn.BatchNorm2d(cout),
         )
-        self.lower = nn.Sequential(_up(cin, cout, fast, side), nn.BatchNorm2d(cout))
+        self.lower = nn.Sequential(_up(cin, cout, fast, side, filling), nn.BatchNorm2d(cout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Project both ways, add, rectify."""

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet encoders under torchvision's names, so that its files load without ``fc``."""
+"""Encoders under torchvision's names, so that its files load without their classifiers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from .plain_encoders import VGG, AlexNet
+
 LAYERS = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
+PLAIN = {"alexnet": AlexNet, "vgg16": VGG}
 
 
 class BasicBlock(nn.Module):
@@ -96,22 +99,33 @@ class ResNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
+def encoder(name: str, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+    """The encoder of a name: ``resnet18``, ``resnet50``, ``alexnet`` or ``vgg16``."""
+    if name in LAYERS:
+        return ResNet(name, in_channels, width)
+    if name not in PLAIN:
+        expected = ", ".join((*LAYERS, *PLAIN))
+        raise ValueError(f"encoder: expected one of {expected}, got {name!r}")
+    return PLAIN[name](in_channels, width)
+
+
 @torch.no_grad()
-def load_imagenet(encoder: ResNet, state: dict[str, Tensor], extra: str = "mean") -> None:
-    """Load a torchvision state dict; ``fc`` is dropped, channels beyond RGB start at ``extra``.
+def load_imagenet(encoder: nn.Module, state: dict[str, Tensor], extra: str = "mean") -> None:
+    """Load a torchvision state dict; its classifier is dropped, channels beyond RGB get ``extra``.
 
     ``extra`` is ``mean`` (of the other three) or ``zero``.
     """
     if extra not in ("mean", "zero"):
         raise ValueError(f"extra: expected 'mean' or 'zero', got {extra!r}")
-    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    stem, wanted = state.get("conv1.weight"), encoder.conv1.weight.shape
+    state = {
+        name: value for name, value in state.items() if not name.startswith(("fc.", "classifier."))
+    }
+    first, wanted = next((name, value.shape) for name, value in encoder.state_dict().items())
+    stem = state.get(first)
     if stem is None or stem.shape[0] != wanted[0] or stem.shape[2:] != wanted[2:]:
         got = "nothing" if stem is None else tuple(stem.shape)
-        raise ValueError(f"conv1.weight: expected shape {tuple(wanted)}, got {got}")
+        raise ValueError(f"{first}: expected shape {tuple(wanted)}, got {got}")
     if stem.shape[1] < wanted[1]:
         fill = stem.mean(dim=1, keepdim=True) if extra == "mean" else torch.zeros_like(stem[:, :1])
-        state["conv1.weight"] = torch.cat(
-            [stem, fill.expand(-1, wanted[1] - stem.shape[1], -1, -1)], dim=1
-        )
+        state[first] = torch.cat([stem, fill.expand(-1, wanted[1] - stem.shape[1], -1, -1)], dim=1)
     encoder.load_state_dict(state)

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FCRN (E; stage one of A and B): ResNet, 1×1 convolution, four up-projections, 3×3 convolution."""
+"""FCRN (E; stage one of A and B) and its ablation: encoder, 1×1 convolution, four steps up, 3×3."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .blocks import UpConv, UpProj
-from .encoders import ResNet
+from .blocks import DeConv, UpConv, UpProj
+from .encoders import encoder as make_encoder
 
-DECODERS = {"upproj": UpProj, "upconv": UpConv}
+DECODERS = {"upproj": UpProj, "upconv": UpConv, "deconv": DeConv}
+# What the 1×1 convolution leaves. ResNet: half (Figure 1). The others are not printed: 384 gives
+# AlexNet-UpConv its 6.3 M; nothing natural gives VGG-UpConv's 18.5 M, 448 comes to 18.3 M.
+SQUEEZED = {"alexnet": 384, "vgg16": 448}
 
 
 class FCRN(nn.Module):
@@ -16,6 +19,8 @@ class FCRN(nn.Module):
 
     RGB (3 channels), RGB-d (4: A's sparse channel) or RGB with two channels of filled depth (5).
     The decoder halves its width at each step: 2048 → 1024 → 512 → 256 → 128 → 64 with ResNet-50.
+    The output has 16 times the encoder's size: 128×160 with a ResNet, 96×128 with AlexNet, 112×144
+    with VGG-16. ``fast``, ``side`` and ``filling`` choose the form of the up-convolutions.
     The last convolution has a bias (E does not say): it lets the output start at a mean depth.
     New layers start at N(0, 0.1²) in E; ``init_std`` None keeps He's, which BN makes equivalent
     up to the learning rate.
@@ -31,17 +36,21 @@ class FCRN(nn.Module):
         side: str = "bottom_right",
         dropout: float = 0.0,
         init_std: float | None = None,
+        filling: str = "zeros",
     ) -> None:
         super().__init__()
         if decoder not in DECODERS:
             raise ValueError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
-        self.encoder = ResNet(encoder, in_channels, width)
+        self.encoder = make_encoder(encoder, in_channels, width)
         channels = self.encoder.out_channels // 2
+        if encoder in SQUEEZED:
+            channels = max(1, round(width * SQUEEZED[encoder]))
         self.conv = nn.Conv2d(self.encoder.out_channels, channels, 1, bias=False)
         self.bn = nn.BatchNorm2d(channels)
+        form = () if decoder == "deconv" else (fast, side, filling)
         steps = []
         for _ in range(4):
-            steps.append(DECODERS[decoder](channels, max(1, channels // 2), fast, side))
+            steps.append(DECODERS[decoder](channels, max(1, channels // 2), *form))
             channels = max(1, channels // 2)
         self.decoder = nn.Sequential(*steps)
         self.dropout = nn.Dropout(dropout)
@@ -60,7 +69,7 @@ class FCRN(nn.Module):
     def _initialise(self, std: float | None) -> None:
         for part in self.new_layers():
             for module in part.modules():
-                if isinstance(module, nn.Conv2d):
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                     if std is None:
                         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
                     else:

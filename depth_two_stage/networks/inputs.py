@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import interpolation
 
-CHANNELS = {"none": 3, "zeros": 4, "filled": 5, "smooth": 5}
+CHANNELS = {"none": 3, "grey": 1, "zeros": 4, "filled": 5, "smooth": 5}
 FILLED = ("filled", "smooth")  # the network predicts a correction to the filled depth
 RGB_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, as torchvision's encoders
 RGB_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -43,10 +43,10 @@ def assemble(
 ) -> np.ndarray:
     """Colour uint8 (h, w, 3) and sparse depth float32 (h, w) m → float32 (C, h, w).
 
-    ``none``: colour (C = 3). ``zeros``: paper A's sparse channel, metres, 0 between the points
-    (C = 4). ``filled``: depth of the nearest point in metres and the distance to it divided by
-    128 px, at most 1 (C = 5); without points the mean depth of the training set
-    (one number, or an image of any size that is resized) and 1.
+    ``none``: colour (C = 3). ``grey``: its luminance alone (C = 1; D). ``zeros``: paper A's sparse
+    channel, metres, 0 between the points (C = 4). ``filled``: depth of the nearest point in metres
+    and the distance to it divided by 128 px, at most 1 (C = 5); without points the mean depth of
+    the training set (one number, or an image of any size that is resized) and 1.
     ``smooth``: as ``filled``, with the smooth interpolation of the points (`interpolation.smooth`)
     in the place of the nearest one's depth.
     """
@@ -54,6 +54,9 @@ def assemble(
         raise ValueError(
             f"sparse_input: expected one of {', '.join(CHANNELS)}, got {sparse_input!r}"
         )
+    if sparse_input == "grey":
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        return ((grey - RGB_MEAN.mean()) / RGB_STD.mean())[None]
     x = np.empty((CHANNELS[sparse_input], *rgb.shape[:2]), np.float32)
     x[:3] = ((rgb.astype(np.float32) / 255 - RGB_MEAN) / RGB_STD).transpose(2, 0, 1)
     has_points = sparse is not None and bool((sparse > 0).any())

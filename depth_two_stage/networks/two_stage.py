@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two-stage network (A, Figure 1): stage one → bilinear → stage two."""
+"""The two-stage network (A, Figure 1): stage one → bilinear → stage two [→ stage three]."""
 
 from __future__ import annotations
 
@@ -63,26 +63,51 @@ class NetworkSettings:
         return CHANNELS[self.sparse_input]
 
 
+REFINING = ("stage_two", "stage_three")
+
+
 class TwoStage(nn.Module):
     """Input (B, C, h, w) of ``inputs.assemble`` → (coarse, refined), each (B, 1, H, W) m.
 
     (H, W) is ``settings.refined_size``. Without a stage two, refined is coarse. ``filled`` and
-    ``smooth`` add stage one's output to the filled depth. Depth enters stage two as [-1, 1] for
-    [0, max_depth]. The output is not clamped: what lies outside the valid range is for the caller
-    to drop.
+    ``smooth`` add stage one's output to the filled depth; D's networks answer in fractions of
+    ``max_depth``. Depth enters stage two as [-1, 1] for [0, max_depth]. The output is not clamped:
+    what lies outside the valid range is for the caller to drop.
+
+    ``stage_three`` refines again (B, Tables 3 and 4). Without a stage one, stage two makes depth of
+    the image itself (B's single cGAN), and coarse is refined. What is None does not run; stage
+    n + 1 is trained on the frozen output of stage n:
+    ``rough = refine(coarse(x), ("stage_two",))``, ``refine(rough, ("stage_three",))``.
     """
 
     def __init__(
-        self, stage_one: nn.Module, stage_two: nn.Module | None, settings: NetworkSettings
+        self,
+        stage_one: nn.Module | None,
+        stage_two: nn.Module | None,
+        settings: NetworkSettings,
+        stage_three: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if stage_two is None and (stage_one is None or stage_three is not None):
+            raise ValueError("stage_two: expected a network before stage three or alone, got None")
         self.stage_one = stage_one
         self.stage_two = stage_two
+        self.stage_three = stage_three
         self.settings = settings
+        self.scale = settings.max_depth if getattr(stage_one, "fraction", False) else None
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether only ``settings.input_size`` may enter: fully connected layers."""
+        return getattr(self.stage_one, "fixed_size", False)
 
     def coarse(self, x: Tensor) -> Tensor:
         """Stage one and the bilinear layer: (B, C, h, w) → (B, 1, H, W) m."""
+        if self.stage_one is None:
+            return self.metres(self.stage_two(self.condition(x)))
         out = self.stage_one(x)
+        if self.scale is not None:
+            out = out * self.scale
         if self.settings.aligned:
             out = out[..., : (x.shape[-2] + 1) // 2, : (x.shape[-1] + 1) // 2]
         out = F.interpolate(
@@ -101,12 +126,30 @@ class TwoStage(nn.Module):
         """Metres → stage two's [-1, 1]."""
         return depth * (2 / self.settings.max_depth) - 1
 
-    def refine(self, coarse: Tensor) -> Tensor:
-        """Stage two: (B, 1, H, W) m → (B, 1, H, W) m."""
-        if self.stage_two is None:
+    def metres(self, depth: Tensor) -> Tensor:
+        """Stage two's [-1, 1] → metres."""
+        return (depth + 1) * (self.settings.max_depth / 2)
+
+    def condition(self, x: Tensor) -> Tensor:
+        """What stage two and its discriminator see of an input.
+
+        The rough depth in [-1, 1], (B, 1, H, W); for a single cGAN the input itself, (B, C, H, W).
+        """
+        if self.stage_one is not None:
+            return self.normalise(self.coarse(x))
+        return F.interpolate(
+            x.float(), self.settings.refined_size, mode="bilinear", align_corners=False
+        )
+
+    def refine(self, coarse: Tensor, stages: tuple[str, ...] = REFINING) -> Tensor:
+        """Stage two and three, or those of them that are named: (B, 1, H, W) m → the same."""
+        if self.stage_one is None:
             return coarse
-        refined = self.stage_two(self.normalise(coarse))
-        return (refined + 1) * (self.settings.max_depth / 2)
+        for name in stages:
+            stage = getattr(self, name)
+            if stage is not None:
+                coarse = self.metres(stage(self.normalise(coarse)))
+        return coarse
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Coarse and refined depth."""
