@@ -36,7 +36,12 @@ def _enter(name: str) -> int | None:
         signal.signal(number, lambda *_: os._exit(0))
     # `live` starts us with both held back, so that none comes before this line.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    return import_module(f"{__package__}.{name}").main()
+    try:
+        return import_module(f"{__package__}.{name}").main()
+    finally:
+        # Python resets handlers at its end, but not this one: the exit code stands.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":  # python -m depth_two_stage.ros.executables NAME ARGUMENTS

@@ -20,6 +20,14 @@ def imported(name):
 executables.import_module = imported
 sys.exit(executables.{name}())
 """
+SIGNALLED_AT_THE_END = """
+import atexit, os, signal, sys, types
+from depth_two_stage.ros import executables
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+executables.import_module = lambda name: types.SimpleNamespace(main=lambda: 3)
+sys.exit(executables.replay())
+"""
 LISTED = """
 import sys
 from depth_two_stage.ros import executables
@@ -36,6 +44,11 @@ def run(code: str) -> subprocess.CompletedProcess:
 def test_a_signal_while_the_module_is_imported_ends_it_quietly(name, number):
     done = run(SIGNALLED_WHILE_IMPORTING.format(name=name, number=int(number)))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_signal_at_the_very_end_leaves_the_exit_code():
+    done = run(SIGNALLED_AT_THE_END)
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_nothing_heavy_comes_before_the_handlers():
