@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -119,8 +120,10 @@ class Batches:
                 f"batch: expected a multiple of {world} processes and at most {len(data)} frames, "
                 f"got {batch}"
             )
-        self.data, self.recipe = Kept(data), recipe
-        self.settings = settings
+        if stage == 1 and recipe.stage_two.none >= 0:
+            points = dataclasses.replace(recipe.sparse, none=recipe.stage_two.none)
+            recipe = dataclasses.replace(recipe, sparse=points)
+        self.data, self.recipe, self.settings = Kept(data), recipe, settings
         self.stage, self.batch, self.rank, self.world = stage, batch, rank, world
         self.per_epoch = len(data) // batch
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from depth_two_stage import networks, recipes, training
+from depth_two_stage import datasets, networks, recipes, training
 from depth_two_stage.training_data import Batches, draw_points
 from depth_two_stage.training_state import read_state
 
@@ -92,6 +92,16 @@ def test_stage_one_learns(root, tmp_path):
     training.Run(recipe(root, **changes), tmp_path / "run").train()
     losses = [line["rmse"] for line in lines(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_stage_two_may_have_its_own_share_of_images_without_points(root):
+    chosen = recipe(root, **{"sparse.none": 1.0, "stage_two.none": 0.0})
+    run_settings = networks.NetworkSettings(input_size=(60, 80), sparse_input="zeros")
+    data = datasets.open_dataset("nyu", root, "train")
+    seen = [
+        Batches(data, chosen, run_settings, stage, 4).make(0)[0][:, 3].any() for stage in (0, 1)
+    ]
+    assert seen == [False, True]
 
 
 def same(first, second):

@@ -76,7 +76,10 @@ class StageOne:
 
 @dataclass(frozen=True)
 class StageTwo:
-    """Conditional GAN; ``l1`` is λ, the weight of ``loss`` (A: L1); ``adversarial`` (A: 1)."""
+    """Conditional GAN; ``l1`` is λ, the weight of ``loss`` (A: L1); ``adversarial`` (A: 1).
+
+    ``none`` is this stage's share of images without points; below 0: that of ``sparse``.
+    """
 
     epochs: int = 200
     batch: int = 1
@@ -86,6 +89,7 @@ class StageTwo:
     loss: str = "l1"
     l1: float = 100.0
     adversarial: float = 1.0
+    none: float = -1.0
 
 
 @dataclass(frozen=True)
