@@ -85,6 +85,12 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
     stage_two, stage_three = (
         None if spec.get(name) is None else _part(spec[name]) for name in REFINING
     )
+    if stage_one is None and stage_two is not None:  # a single cGAN sees the input itself
+        sees = spec["stage_two"].get("in_channels", 1)
+        if sees != settings.channels:
+            raise ValueError(
+                f"stage_two.in_channels: expected {settings.channels} without stage one, got {sees}"
+            )
     return TwoStage(stage_one, stage_two, settings, stage_three)
 
 
