@@ -51,7 +51,8 @@ def settings_of_bag(context: LaunchContext) -> list[Action]:
         "remappings": {name: to for name, to in source.remappings.items() if name not in INPUTS},
         "depth_node": {"lidar.extrinsics": source.extrinsics} if source.extrinsics else {},
     }
-    found = inputs | {"use_sim_time": "true", "topics": " ".join(source.topics)}
+    nodes = "depth_node mapping_node" if given["mapping"].lower() == "true" else "depth_node"
+    found = inputs | {"use_sim_time": "true", "topics": " ".join(source.topics), "nodes": nodes}
     return [
         *(LogInfo(msg=remark) for remark in source.remarks),
         SetLaunchConfiguration(BAG_SETTINGS, json.dumps(settings)),

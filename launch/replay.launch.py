@@ -24,6 +24,7 @@ def replay(context: LaunchContext) -> list[Node]:
     given = context.launch_configurations
     options = ["--rate", given["rate"], "--wait", given["wait"]]
     options += ["--topics", *given["topics"].split()] if given["topics"].strip() else []
+    options += ["--nodes", *given["nodes"].split()] if given["nodes"].strip() else []
     options += ["--loop"] if given["loop"].lower() == "true" else []
     return [
         Node(
@@ -58,6 +59,11 @@ def generate_launch_description() -> LaunchDescription:
                 "wait",
                 default_value="180.0",
                 description="Wait so long for a subscriber of the image, s.",
+            ),
+            DeclareLaunchArgument(
+                "nodes",
+                default_value="",
+                description="Wait for these nodes too, with blanks between them.",
             ),
             OpaqueFunction(function=replay),
         ]
