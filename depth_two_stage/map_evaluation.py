@@ -51,7 +51,7 @@ class SlamRun:
     def __init__(self, parameters: MappingNodeParameters, given_poses: bool) -> None:
         self.slam = Slam(parameters)
         self.given_poses = given_poses
-        self.frames = self.lost = self.fused = 0
+        self.frames = self.lost = self.fused = self.unposed = 0
         self.truth: trajectories.Trajectory = []
 
     def add(
@@ -61,10 +61,15 @@ class SlamRun:
         confidence: np.ndarray | None = None,
         scale_residual: float = 0.0,
     ) -> None:
-        """Track and fuse a sample with this depth (H, W) metres."""
+        """Track and fuse a sample with this depth (H, W) metres.
+
+        Of given poses some may be missing, as where the motion capture lost sight: such frames
+        are left out and counted.
+        """
         pose = sample.T_world_camera
         if self.given_poses and pose is None:
-            raise ValueError(f"poses: expected a true pose of {sample.name}, got none")
+            self.unposed += 1
+            return
         if pose is not None:
             self.truth.append((sample.stamp, pose))
         frame = Frame(sample.rgb, depth, sample.camera, sample.stamp, confidence, scale_residual)
@@ -74,7 +79,12 @@ class SlamRun:
         self.fused += step.fused
 
     def result(self) -> dict:
-        """Return the errors of the trajectory (metres, degrees) and what became of the frames."""
+        """Return the errors of the trajectory (metres, degrees) and what became of the frames.
+
+        ValueError where poses are given, but to no frame.
+        """
+        if self.unposed and not self.frames:
+            raise ValueError(f"poses: expected true poses, got none in {self.unposed} frames")
         stamps, poses, truth = trajectories.associate(self.slam.trajectory, self.truth)
         frame = trajectories.rpe(poses, truth, stamps, 1) or (None, None)
         second = trajectories.rpe(poses, truth, stamps, 1.0) or (None, None)
@@ -88,6 +98,7 @@ class SlamRun:
             "lost_frames": self.lost,
             "fused_frames": self.fused,
             "slam_frames": self.frames,
+            "frames_without_pose": self.unposed,
             "compared_poses": len(stamps),
         }
 

@@ -30,6 +30,7 @@ TRAJECTORY = (
     ("lost_frames", "lost"),
     ("fused_frames", "fused"),
     ("slam_frames", "frames"),
+    ("frames_without_pose", "without pose"),
 )
 
 

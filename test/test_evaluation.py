@@ -148,8 +148,11 @@ def test_frames_without_depth_are_left_out_and_counted(estimator, room):
 
 def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
     lost = [replace(room[0], T_world_camera=None)]
-    with pytest.raises(ValueError, match="poses: expected a true pose of"):
-        evaluate(lost, estimator, Plan(("none",), slam=True, poses="given"))
+    given = Plan(("none",), slam=True, poses="given")
+    with pytest.raises(ValueError, match="poses: expected true poses, got none in 1 frames"):
+        evaluate(lost, estimator, given)
+    row = evaluate([lost[0], *room[:2]], estimator, given)["results"]["none"]
+    assert row["frames_without_pose"] == 1 and row["slam_frames"] == 2
     blind = [replace(room[0], depth=None)]
     with pytest.raises(DatasetError, match="depth sensor: expected depth in"):
         evaluate(blind, estimator, Plan(("none",), slam=True, depth="sensor"))
