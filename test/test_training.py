@@ -66,7 +66,7 @@ def test_both_stages_train_and_the_file_says_how(root, tmp_path):
     stages = [line["stage"] for line in lines(tmp_path / "run")]
     assert stages == sorted(stages) and {"stage_one", "stage_two"} == set(stages)
     terms = lines(tmp_path / "run")[-2]
-    assert {"discriminator", "adversarial", "rmse", "rate", "seconds", "epoch"} <= terms.keys()
+    assert {"discriminator", "adversarial", "l1", "rate", "seconds", "epoch"} <= terms.keys()
     assert model.settings.sparse_input == "smooth"
     # Without points the mean of the frames stands there: they show 1.3 to 5.5 m.
     assert np.shape(model.settings.mean_depth) == (12, 16)

@@ -114,15 +114,16 @@ def _play(demo: Demo, replay: tuple[str, ...], keep: bool, say: Callable) -> Pas
     times = demo.out / ".times.json"
     topics = tuple(STAGES.values()) if keep else (DEPTH,)
     values = (f"map.save_on_exit={demo.out / 'mesh.ply'}",) if keep else ()
+    observer = Observer(topics, demo.with_truth.values())
     options = LiveOptions(
         bag=str(demo.bag),
         record=str(demo.out / "bag") if keep else "",
         record_topics=RECORDED,
         max_record_mb=MAX_BAG_MB,
         values=(*demo.values, *values),
-        replay=(*replay, "--times", str(times)),
+        replay=(*replay, "--times", str(times), *observer.as_readers()),
     )
-    with Observer(topics, demo.with_truth.values()) as observer:
+    with observer:
         session = run_session(options, say)
     if session.problem:
         raise DemoError(session.problem)

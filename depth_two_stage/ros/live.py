@@ -213,7 +213,7 @@ def _start(
         arguments = [options.bag, "--wait", str(BAG_WAIT), "--nodes", *parameters, *options.replay]
         topics = ["--topics", *source.topics] if source.topics else []
         if options.record:
-            topics += ["--recorded", *options.record_topics]
+            topics += ["--readers", *(f"record:{topic}" for topic in options.record_topics)]
         # Replay reads the nodes' outputs in lockstep; inputs are the bag's names already.
         outputs = tuple(rule for rule in options.remappings if rule.startswith(("depth/", "odom")))
         session.start("replay", [*arguments, *topics, "--ros-args", *remapping_rules(outputs, {})])

@@ -10,7 +10,6 @@ from .reports import READERS
 from .stamps import SECOND, message_class, read_stamp
 
 DEPTH, ODOM, DIAGNOSTICS = "depth/image_rect", "odom", "/diagnostics"
-RECORDER = "record"  # name of the recorder's node
 MATCHING = 10.0  # s; a reader that asks for another QoS is never matched
 GRACE = 0.2  # s: diagnostics are small and overtake images
 LAST_STAMP = "last stamp"  # diagnostics: the newest image a node is done with, published or not
@@ -87,13 +86,15 @@ class Lockstep:
 class Readiness:
     """What is still to come before the first message of a bag may be sent.
 
-    The nodes, by their /diagnostics (stale: still loading); the recorder; and the readers of what
-    the nodes publish: DDS drops what is sent before both sides know of each other.
+    The nodes, by their /diagnostics (stale: still loading); the ``readers`` ("NODE:TOPIC") of
+    topics that are published; and that the nodes know all readers of what they publish: DDS drops
+    what is sent before both sides know of each other.
     """
 
-    def __init__(self, node, names: tuple[str, ...], recorded: tuple[str, ...]) -> None:
+    def __init__(self, node, names: tuple[str, ...], readers: tuple[str, ...]) -> None:
         self._node = node
-        self._recorded = tuple(map(node.resolve_topic_name, recorded))
+        pairs = (reader.partition(":") for reader in readers)
+        self._expected = [(name, node.resolve_topic_name(topic)) for name, _, topic in pairs]
         self._names, self._waiting = frozenset(names), set(names)
         self._matched: dict[str, int] = {}  # readers of the nodes' topics, as they count them
         self._ready_at: float | None = None
@@ -116,14 +117,14 @@ class Readiness:
 
     def missing(self) -> list[str]:
         """What has not come yet, in words."""
-        return sorted(self._waiting) or self._unrecorded() or self._unmatched()
+        return sorted(self._waiting) or self._unread() or self._unmatched()
 
-    def _unrecorded(self) -> list[str]:
+    def _unread(self) -> list[str]:
         return [
-            f"record reading {topic}"
-            for topic in self._recorded
+            f"{name} reading {topic}"
+            for name, topic in self._expected
             if self._node.count_publishers(topic)
-            and RECORDER not in {r.node_name for r in self._readers(topic)}
+            and name not in {reader.node_name for reader in self._readers(topic)}
         ]
 
     def _unmatched(self) -> list[str]:

@@ -42,6 +42,10 @@ class Observer:
         self.values: dict[str, dict[str, str]] = {}
         self._context, self._stopped = Context(), Event()
 
+    def as_readers(self) -> list[str]:
+        """Arguments with which `replay` waits until all of this is connected."""
+        return ["--readers", *(f"observer:{topic}" for topic in (*self._topics, ODOM))]
+
     def __enter__(self) -> Observer:
         """Begin to listen."""
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)

@@ -35,7 +35,8 @@ TYPES = {
     OVERLAY: Image,
 }
 NEED_NETWORK = frozenset({DEPTH, CONFIDENCE, COARSE, POINTS})
-_QUEUE = 2
+# A reader that learns of us a moment after we learned of it asks for what it missed: kept so long.
+_QUEUE = 10
 _OVERLAY_RANGE = 10.0  # m, from red to blue
 _DOT = np.ones((3, 3), np.uint8)
 

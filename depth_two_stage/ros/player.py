@@ -30,7 +30,7 @@ from .stamps import (
 )
 
 CLOCK_PERIOD = 0.01  # s; at least 50 Hz also on a busy machine
-SETTLE = 0.5  # s: we know of a reader before it knows of us; best-effort messages would be lost
+SETTLE = 1.0  # s: a writer knows of a reader before that knows of it; messages would be lost
 Message = tuple[str, int, bytes]  # topic, time of recording (ns), serialised message
 OWN_TOPICS = ("/clock", "/rosout", "/parameter_events")  # never played: the nodes have their own
 
@@ -47,7 +47,7 @@ class ReplayOptions:
     topics: tuple[str, ...] = ()
     wait: float = 0.0
     nodes: tuple[str, ...] = ()
-    recorded: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
     timeout: float = 30.0
     times: str = ""
 
@@ -127,10 +127,10 @@ class Player:
     def wait_until_heard(self) -> None:
         """Wait until someone reads the image topic (without one, any) and the nodes are ready.
 
-        And until the recorder, if there is one, reads those of its topics that are published.
+        And until the expected readers read those of their topics that are published.
         """
         wanted = [self.image] if self.image in self.publishers else list(self.publishers)
-        ready = Readiness(self.node, self.options.nodes, self.options.recorded)
+        ready = Readiness(self.node, self.options.nodes, self.options.readers)
         deadline = time.monotonic() + self.options.wait
         while True:
             missing = ready.missing()

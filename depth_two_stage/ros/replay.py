@@ -82,11 +82,12 @@ def parser() -> argparse.ArgumentParser:
         help="wait for these too: until their /diagnostics say that they are not loading any more",
     )
     made.add_argument(
-        "--recorded",
+        "--readers",
         nargs="+",
-        default=(),
-        metavar="TOPIC",
-        help="wait until `record` reads those of these topics that the nodes publish",
+        action="extend",
+        default=[],
+        metavar="NODE:TOPIC",
+        help="wait until this node reads the topic, if anyone publishes it",
     )
     made.add_argument("--timeout", type=float, default=30.0, help="patience of --lockstep, s")
     made.add_argument(
