@@ -38,6 +38,20 @@ def rate_at(step: int, total: int, per_epoch: int, stage: Any) -> float:
     return stage.rate
 
 
+def specification(recipe: Recipe) -> dict[str, Any]:
+    """The architecture that a recipe trains: its model with the recipe's own settings."""
+    spec = networks.architecture(recipe.model, recipe.width)
+    settings = spec["settings"]
+    if recipe.input_size is not None:
+        before = networks.NetworkSettings(**settings)
+        settings["focal"] = before.focal * recipe.input_size[1] / before.input_size[1]
+    for name in ("sparse_input", "input_size", "refined_size"):
+        value = getattr(recipe, name)
+        if value is not None:
+            settings[name] = list(value) if isinstance(value, tuple) else value
+    return spec
+
+
 class Run:
     """One training run in a folder: ``log.jsonl``, ``state.safetensors``, ``weights…``."""
 
@@ -59,7 +73,7 @@ class Run:
         if recipe.data.limit:
             self.data = self.data[: recipe.data.limit]
         torch.manual_seed(recipe.seed)
-        self.spec = networks.architecture(recipe.model, recipe.width)
+        self.spec = specification(recipe)
         settings = networks.NetworkSettings(**self.spec["settings"])
         if settings.sparse_input in FILLED:  # what stands there when there are no points
             mean = mean_image(self.data, settings.focal, settings.input_size)

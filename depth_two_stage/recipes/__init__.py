@@ -94,10 +94,17 @@ class StageTwo:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run; ``width`` multiplies every width of the model."""
+    """Everything that decides a training run; ``width`` multiplies every width of the model.
+
+    ``sparse_input``, ``input_size`` and ``refined_size`` (height, width) replace the model's own
+    settings; with the size the canonical focal length changes in proportion.
+    """
 
     model: str = "two-stage-rgbd"
     width: float = 1.0
+    sparse_input: str | None = None
+    input_size: tuple[int, int] | None = None
+    refined_size: tuple[int, int] | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
