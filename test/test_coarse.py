@@ -14,7 +14,7 @@ pytest.importorskip("transformers", reason="the extra huggingface is not install
 
 import huggingface as tiny
 
-from depth_two_stage import cli, estimator, networks, runtimes
+from depth_two_stage import cli, estimator, networks, recipes, runtimes, training
 from depth_two_stage.camera import Camera
 from depth_two_stage.networks import coarse, coarse_import
 from depth_two_stage.networks.inputs import assemble
@@ -221,6 +221,44 @@ def test_a_stage_two_is_trained_on_it(folders):
     model.stage_one.requires_grad_(True)
     model.train()
     assert model.stage_one.model.training
+
+
+def test_a_recipe_trains_a_stage_two_behind_it(folders, tmp_path):
+    """``plug: hf:FOLDER``: stage two learns, stage one stays, the file goes to the estimator."""
+    for split, count in (("train", 2), ("val", 1)):
+        for kind in ("rgb", "depth"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for index in range(count):
+            depth = np.tile(np.linspace(1000, 4000, 640).astype(np.uint16), (480, 1))
+            cv2.imwrite(str(tmp_path / split / "depth" / f"{index:04d}.png"), depth)
+            cv2.imwrite(str(tmp_path / split / "rgb" / f"{index:04d}.jpg"), picture((480, 640)))
+    folder = folders["depth_anything"]
+    changes = {
+        "model": "two-stage-rgb",
+        "width": 1 / 32,
+        "plug": f"hf:{folder}",
+        "budget": 2,
+        "precision": "fp32",
+        "data.root": str(tmp_path),
+        "data.validation_limit": 1,
+        "stage_two.batch": 1,
+    }
+    run = training.Run(recipes.load("default", changes), tmp_path / "run")
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    model, checkpoint = networks.load(run.train())
+    assert checkpoint.facts["images"] == {"stage_one": 0, "stage_two": 2, "stage_three": 0}
+    after = run.model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith("stage_two.") for name in moved)
+    _, weights = networks.plug(ALONE, f"hf:{folder}")
+    for name, value in model.stage_one.state_dict().items():
+        assert torch.equal(value, weights[name].half().float()), name
+    made = estimator.DepthEstimator(str(checkpoint.path), "cpu", "fp32", "torch", 1)
+    found = made(picture((120, 160)), None, Camera(160, 120, 140.0, 140.0, 79.5, 59.5))
+    assert found.depth.shape == (120, 160) and np.isfinite(found.depth).all()
+    changes["model"] = "fcrn50-rgb"
+    with pytest.raises(training.TrainingError, match=r"plug: expected something .* left to train"):
+        training.Run(recipes.load("default", changes), tmp_path / "nothing")
 
 
 def test_a_checkpoint_of_it_is_plugged_on(folders, weights):
@@ -469,6 +507,8 @@ def test_without_the_package_it_says_how_to_get_it(weights, monkeypatch):
 def test_names_that_are_none_get_the_nearest():
     with pytest.raises(ValueError, match=r"or one of the shipped .*nearest models: fcrn50-rgb"):
         networks.plug(ALONE, "fcrn50-rbg")
+    with pytest.raises(ValueError, match="nearest: scrx-rgb, scrxu-rgb, scrx-grey"):
+        networks.architecture("SCRX")
     with pytest.raises(ValueError, match=r"network: expected .*, huggingface, got .hugging"):
         networks.build({"stage_one": {"name": "hugging"}, "stage_two": None})
 

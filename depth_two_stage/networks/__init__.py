@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from .fcrn import FCRN
 from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
 from .single_stage import SingleStage
-from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture
+from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
 from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
 from .unet import UNetGenerator
 
@@ -154,7 +153,7 @@ def _existing(weights: str) -> str:
     try:
         resolve(weights)
     except CheckpointError as error:
-        near = difflib.get_close_matches(weights, (*MODELS, *ALIASES), 3, 0.5)
+        near = nearest(weights)
         hint = f"; nearest models: {', '.join(near)}" if near else ""
         raise CheckpointError(f"{error}{hint}") from error
     return weights

@@ -45,6 +45,8 @@ class HuggingFaceDepth(nn.Module):
     they do.
     """
 
+    frozen = True
+
     def __init__(
         self,
         config: dict[str, Any],
