@@ -56,7 +56,7 @@ def specification(recipe: Recipe) -> tuple[dict[str, Any], dict[str, torch.Tenso
     if recipe.input_size is not None:
         before = networks.NetworkSettings(**settings)
         settings["focal"] = before.focal * recipe.input_size[1] / before.input_size[1]
-    for name in ("sparse_input", "input_size", "refined_size"):
+    for name in ("sparse_input", "input_size", "refined_size", "focal", "max_depth"):
         value = getattr(recipe, name)
         if value is not None:
             settings[name] = list(value) if isinstance(value, tuple) else value

@@ -66,7 +66,7 @@ class Step:
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def descend(self, terms: dict[str, Tensor], optimizer: str) -> dict[str, Tensor]:
-        """Check that every part of the loss is finite, go back, step."""
+        """Check that every part of the loss is finite, go back, check the gradients, step."""
         for part, value in terms.items():
             if not torch.isfinite(value):
                 raise TrainingError(
@@ -75,9 +75,22 @@ class Step:
         chosen = self.optimizers[optimizer]
         chosen.zero_grad(set_to_none=True)
         self.scaler.scale(sum(terms.values())).backward()
+        if not self.scaler.is_enabled():  # which itself leaves out steps with infinite gradients
+            self._check_gradients(optimizer)
         self.scaler.step(chosen)
         self.scaler.update()
         return {part: value.detach() for part, value in terms.items()}
+
+    def _check_gradients(self, optimizer: str) -> None:
+        """Refuse to spoil the weights: a finite loss may still have gradients that are not."""
+        groups = self.optimizers[optimizer].param_groups
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if not norms.isfinite().all():
+            raise TrainingError(
+                f"{self.name}, {optimizer}: expected finite gradients, got "
+                f"{int((~norms.isfinite()).sum())} of {len(norms)} that are not"
+            )
 
     def rate(self, value: float) -> None:
         """Set the learning rate; a group of parameters may have a factor of its own."""

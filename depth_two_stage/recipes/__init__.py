@@ -109,8 +109,9 @@ class StageTwo:
 class Recipe:
     """Everything that decides a training run; ``width`` multiplies every width of the model.
 
-    ``sparse_input``, ``input_size`` and ``refined_size`` (height, width) replace the model's own
-    settings; with the size the canonical focal length changes in proportion. ``plug`` is another
+    ``sparse_input``, ``input_size`` and ``refined_size`` (height, width), ``focal`` (px at that
+    size) and ``max_depth`` (m) replace the model's own settings; without ``focal`` it changes in
+    proportion to the size. ``plug`` is another
     stage one for it: a model, or trained weights, which then stay as they are (B, section 4.3).
     ``encoder_weights`` is a file of torchvision's names that the encoder starts from; channels
     that it lacks start at the ``mean`` of the others or at ``zero``. ``budget`` above 0 is the
@@ -122,6 +123,8 @@ class Recipe:
     sparse_input: str | None = None
     input_size: tuple[int, int] | None = None
     refined_size: tuple[int, int] | None = None
+    focal: float | None = None
+    max_depth: float | None = None
     plug: str | None = None
     encoder_weights: str | None = None
     encoder_channel: str = "mean"
