@@ -52,7 +52,7 @@ def valid_pixels(target: Tensor, farthest: float = float("inf")) -> Tensor:
 
     E and B leave out what lies beyond 70 m on Make3D (E, section 4.3).
     """
-    return torch.isfinite(target) & (target > 0) & (target < farthest)
+    return (target > 0) & (target < farthest)  # what is NaN is neither
 
 
 def not_numbers(target: Tensor) -> int:
@@ -135,12 +135,16 @@ def l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return _mean(_error(prediction, target, valid).square(), valid)
 
 
-def half_l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """(1/2n) Σ ‖y − y′‖² with n the images of the batch (D, eq. 1): a sum over pixels, m².
+def half_l2(prediction: Tensor, target: Tensor, valid: Tensor, unit: float = 1.0) -> Tensor:
+    """(1/2n) Σ ‖y − y′‖² with n the images of the batch (D, eq. 1): a sum over pixels.
 
-    D writes it for depth in 0…1. It grows with the map: the rate that fits is below that of l2.
+    D writes it for depth in 0…1: ``unit`` is how many metres count as 1 (the maximum depth). It
+    grows with the map, so the rate that fits is below that of l2.
     """
-    return _error(prediction, target, valid).square().sum() / (2 * len(prediction))
+    if not unit > 0:
+        raise ValueError(f"unit: expected positive metres, got {unit!r}")
+    error = _error(prediction, target, valid) / unit
+    return error.square().sum() / (2 * len(prediction))
 
 
 def rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:

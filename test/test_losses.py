@@ -47,6 +47,9 @@ def test_l1_and_l2_by_hand():
 def test_ds_loss_is_half_the_squares_over_the_images():
     assert losses.half_l2(PREDICTION, TARGET, VALID).item() == pytest.approx(4.26 / 2)
     assert losses.half_l2(TWO, TWO_TRUE, TWO_VALID).item() == pytest.approx(21 / (2 * 2))
+    fractions = losses.half_l2(TWO / 8, TWO_TRUE / 8, TWO_VALID)
+    metres = losses.half_l2(TWO, TWO_TRUE, TWO_VALID, unit=8.0)
+    assert metres.item() == pytest.approx(fractions.item()) == pytest.approx(21 / 4 / 64)
 
 
 def test_rmse_is_the_mean_of_the_images():
@@ -118,6 +121,15 @@ def test_berhu_is_continuous_and_once_differentiable_at_c(maximum, sign):
         (slope,) = torch.autograd.grad(value(p), p, create_graph=True)
         curvature = torch.autograd.grad(slope, p)[0].item() if slope.requires_grad else 0.0
         assert curvature == pytest.approx(second)
+
+
+@pytest.mark.parametrize("maximum", ["batch", "image"])
+def test_the_gradient_of_berhu_by_hand(maximum):
+    p = PREDICTION.clone().requires_grad_()
+    losses.berhu(p, TARGET, VALID, maximum).backward()
+    # 1 up to c, e / c beyond, a third each; none through c = 0.4 itself.
+    by_hand = [1 / 3, -0.5 / 0.4 / 3, 2 / 0.4 / 3, 0]
+    assert p.grad.flatten().tolist() == pytest.approx(by_hand)
 
 
 def test_berhu_of_a_perfect_prediction_is_zero_and_has_a_gradient():
@@ -331,6 +343,7 @@ def test_a_loss_is_chosen_by_name_with_its_options():
         ("berhu", {"lamda": 1}, "loss berhu: expected some of maximum, got lamda"),
         ("berhu", {"maximum": "row"}, "maximum: expected"),
         ("scale_invariant_printed", {"lam": 2.0}, "lam: expected"),
+        ("half_l2", {"unit": 0.0}, "unit: expected positive metres, got 0.0"),
     ],
 )
 def test_wrong_choices_are_named(name, options, message):
