@@ -2,8 +2,9 @@
 """Losses on depth maps (B, 1, H, W) m; where ``valid`` (bool, same shape) is False, no gradient.
 
 ``valid_pixels`` and ``check_batch`` are the door: what is no number is masked and counted, and a
-batch without any depth is an error. ``choose`` takes a loss of ``LOSSES`` with its options; what
-the two players of the cGAN lower stands in `adversarial_losses`.
+batch without any depth is an error. The losses themselves are 0 for it, with a gradient of zeros:
+in a distributed run the other processes wait for that. ``choose`` takes a loss of ``LOSSES`` with
+its options; what the two players of the cGAN lower stands in `adversarial_losses`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def check_batch(
 
 
 def _check(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
-    """Shapes have to be equal, as broadcasting would make another loss; some pixel is valid."""
+    """Shapes have to be equal: broadcasting would make another loss."""
     for name, other in (("target", target), ("valid", valid)):
         if other.shape != prediction.shape:
             raise ValueError(
@@ -96,8 +97,6 @@ def _check(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
             )
     if valid.dtype != torch.bool:
         raise ValueError(f"valid: expected bool, got {valid.dtype}")
-    if not valid.any():
-        raise ValueError("valid: expected at least one valid pixel in the batch, got none")
 
 
 def _error(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -107,14 +106,14 @@ def _error(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid pixels of the batch, of values that are 0 elsewhere."""
-    return values.sum() / valid.sum()
+    """Mean over the valid pixels of the batch, of values that are 0 elsewhere; 0 for none."""
+    return values.sum() / valid.sum().clamp(min=1)
 
 
 def _images(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the images that have a valid pixel, of one value for each (B,)."""
+    """Mean over the images that have a valid pixel, of one value for each (B,); 0 for none."""
     there = valid.flatten(1).any(1)
-    return torch.where(there, values, 0).sum() / there.sum()
+    return torch.where(there, values, 0).sum() / there.sum().clamp(min=1)
 
 
 def _counts(valid: Tensor) -> Tensor:
@@ -135,16 +134,13 @@ def l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return _mean(_error(prediction, target, valid).square(), valid)
 
 
-def half_l2(prediction: Tensor, target: Tensor, valid: Tensor, unit: float = 1.0) -> Tensor:
+def half_l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """(1/2n) Σ ‖y − y′‖² with n the images of the batch (D, eq. 1): a sum over pixels.
 
-    D writes it for depth in 0…1: ``unit`` is how many metres count as 1 (the maximum depth). It
-    grows with the map, so the rate that fits is below that of l2.
+    D writes it for depth in 0…1, to which the caller divides. It grows with the map, so the rate
+    that fits is below that of l2.
     """
-    if not unit > 0:
-        raise ValueError(f"unit: expected positive metres, got {unit!r}")
-    error = _error(prediction, target, valid) / unit
-    return error.square().sum() / (2 * len(prediction))
+    return _error(prediction, target, valid).square().sum() / (2 * len(prediction))
 
 
 def rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from depth_two_stage.camera import Camera
-from depth_two_stage.datasets import masks, open_dataset
+from depth_two_stage.datasets import open_dataset
 from depth_two_stage.datasets.augmentation import Augmentation, PairAugmentation
 from depth_two_stage.datasets.ranges import RANGES, PairRanges, Ranges
 
@@ -383,23 +383,6 @@ def test_pairs_of_the_others_are_left_alone():
     for name in RANGES.keys() - {"B-Make3D"}:
         new, truth = PairAugmentation.of(name, np.random.default_rng(0))(rough, target)
         assert np.array_equal(new, rough) and np.array_equal(truth, target)
-
-
-# --- what is learned from ------------------------------------------------------------------------
-
-
-def test_cs_extremes_and_far_pixels_are_taken_out():
-    depth = np.array([[1.0, 2.0, 1.0, 0.0], [9.0, 8.0, np.nan, -3.0]], np.float32)
-    assert masks.trusted(depth).tolist() == [[0, 2, 0, 0], [0, 8, 0, 0]]
-    assert masks.trusted(depth, farthest=8.0).tolist() == [[0, 2, 0, 0], [0, 0, 0, 0]]
-    far = masks.trusted(depth, farthest=9.0, extremes=False)
-    assert far.tolist() == [[1, 2, 1, 0], [0, 8, 0, 0]] and far.dtype == np.float32
-    assert depth[0, 0] == 1.0
-    flat = np.full((2, 2), 4.0, np.float32)
-    assert np.array_equal(masks.trusted(flat), flat)
-    assert not masks.trusted(np.zeros((2, 2), np.float32)).any()
-    with pytest.raises(ValueError, match="farthest: expected"):
-        masks.trusted(depth, farthest=0.0)
 
 
 # --- bad input -----------------------------------------------------------------------------------

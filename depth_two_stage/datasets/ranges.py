@@ -115,9 +115,7 @@ RANGES: dict[str, Ranges] = {
         "out of [-1, 1]; Eigen et al.'s [1, 1.5] without its points is a likely reading. "
         "For brightness no figure is printed: the factor is that of Eigen et al.'s colours.",
     ),
-    "C": Ranges(
-        note="C prints no augmentation: centre crop. Extremes are masked (`masks.trusted`)."
-    ),
+    "C": Ranges(note="C prints no augmentation: centre crop."),
     "D": Ranges(note="D prints no augmentation and no crop: the frame is resized to the input."),
 }
 
