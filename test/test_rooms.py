@@ -21,7 +21,7 @@ FLOORS = (
     "datasets files gating map_file meshing meshing_process odometry tracking trajectories"
     " tsdf tsdf_blocks tsdf_fusion tsdf_views",
     # Networks and what they are judged by.
-    "anchoring checkpoints confidence losses metrics networks recipes runtimes",
+    "adversarial_losses anchoring checkpoints confidence losses metrics networks recipes runtimes",
     # Arrays in, arrays out; and what measures that.
     "benchmark calibration estimator evaluation map_evaluation prediction slam tables"
     " training training_data training_stages training_state",
@@ -48,6 +48,7 @@ ROS_MODULES = {
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc"}
 # Rooms made of torch: nobody enters them without needing it.
 TORCH_ROOMS = {
+    "adversarial_losses",
     "comparison",
     "losses",
     "networks",

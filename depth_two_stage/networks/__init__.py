@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from .checkpoint import Checkpoint, CheckpointError, read_checkpoint, resolve, write_checkpoint
 from .convolutional import CNN
 from .discriminator import PatchDiscriminator
+from .encoders import encoder_of, load_encoder
 from .fcrn import FCRN
 from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
+from .groups import parameter_groups, set_rate
+from .pretrained import initialise
 from .single_stage import SingleStage
 from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture
 from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
@@ -38,10 +41,15 @@ __all__ = [
     "architecture",
     "build",
     "build_discriminator",
+    "encoder_of",
+    "initialise",
     "load",
+    "load_encoder",
+    "parameter_groups",
     "plug",
     "resolve",
     "save",
+    "set_rate",
 ]
 
 PARTS: dict[str, type[nn.Module]] = {
