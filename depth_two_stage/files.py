@@ -6,17 +6,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
 from depth_two_stage import pictures, ply
+from depth_two_stage.atomic import WriteError, atomic_path, atomic_write, check_writable
 from depth_two_stage.camera import Lens
 
 __all__ = [
@@ -25,6 +23,7 @@ __all__ = [
     "WriteError",
     "atomic_path",
     "atomic_write",
+    "check_writable",
     "read_camera",
     "read_depth",
     "read_image",
@@ -47,62 +46,6 @@ Trajectory = list[tuple[int, np.ndarray]]
 
 class FileError(ValueError):
     """A file whose content is not what its name promises: "path: expected …, got …"."""
-
-
-class WriteError(OSError):
-    """A file that could not be written (full disk, missing rights): "path: expected …, got …"."""
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, same suffix; a whole body puts it in its place.
-
-    The content is on the disk (fsync) before it takes the name, so that a crash leaves the old
-    file or the new one. A failing body leaves the old one and no temporary file. Missing folders
-    are made. Errors of the file system become `WriteError`. Of a link the target is replaced; a
-    device or a pipe (/dev/stdout) is written as it is.
-    """
-    special = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
-    path = Path(os.path.realpath(path) if os.path.islink(path) and not special else path)
-    temporary = (
-        path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
-    )
-    try:
-        if path.is_dir():
-            raise WriteError(f"{path}: expected a file name, got a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if not special:
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    except WriteError:
-        raise
-    except OSError as error:
-        wrapped = WriteError(f"{path}: expected a writable file, got {error.strerror or error}")
-        wrapped.errno = error.errno
-        raise wrapped from error
-    finally:
-        # On success the name is gone already; a folder without rights has nothing to remove.
-        if not special and os.access(path.parent, os.W_OK | os.X_OK):
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file that appears under its name only when the body has ended well."""
-    encoding = None if "b" in mode else "utf-8"
-    with atomic_path(path) as temporary, open(temporary, mode, encoding=encoding) as file:
-        yield file
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_image(path: str | Path) -> np.ndarray:

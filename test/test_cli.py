@@ -58,6 +58,33 @@ def test_errors_are_one_line_on_stderr(capsys, tmp_path, monkeypatch, arguments)
     assert err.startswith(("depth-two-stage", arguments[0] + ":")), err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("evaluate", "rendered"), "--json"),
+        (("evaluate", "rendered"), "--pictures"),
+        (("predict", "image.jpg", "-o", "out"), "--json"),
+        (("predict", "image.jpg"), "-o"),
+        (("benchmark",), "--json"),
+        (("demo",), "--json"),
+        (("demo",), "-o"),
+        (("models",), "--json"),
+        (("doctor",), "--json"),
+        (("make-bag", "rendered", "-o", "bag"), "--json"),
+        (("make-bag", "rendered"), "-o"),
+    ],
+)
+def test_a_place_that_takes_no_result_is_refused_before_the_work(
+    capsys, tmp_path, monkeypatch, arguments, option
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, out, err = run(capsys, *arguments, option, "file/result")
+    assert code == 1 and not out
+    assert "file/result: expected a writable f" in err and "Not a directory" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
 def test_debug_shows_the_traceback(capsys):
     with pytest.raises(ValueError, match="recipe: expected"):
         cli.main(["train", "no-such-recipe", "--debug"])

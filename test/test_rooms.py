@@ -15,7 +15,7 @@ PACKAGE = ROOT / "depth_two_stage"
 # A new module gets its floor here.
 FLOORS = (
     # NumPy and OpenCV alone.
-    "camera clouds config encodings framing interpolation mesh_picture messages pictures ply"
+    "atomic camera clouds config encodings framing interpolation mesh_picture messages pictures ply"
     " protocols reconstruction",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating map_file meshing meshing_process odometry tracking trajectories"

@@ -117,6 +117,8 @@ def command(
     from depth_two_stage.estimator import DepthEstimator
 
     # Everything that can be refused is refused before the long work.
+    files.check_writable(json_file)
+    files.check_writable(pictures, folder=True)
     frames = open_dataset(dataset, root, split)[:limit]
     anchors = list(dict.fromkeys(anchor or ["residual"]))
     options = {"device": device, "precision": precision, "engine": engine, "threads": threads}
