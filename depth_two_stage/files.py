@@ -16,6 +16,7 @@ import numpy as np
 from depth_two_stage import pictures, ply
 from depth_two_stage.atomic import WriteError, atomic_path, atomic_write, check_writable
 from depth_two_stage.camera import Lens
+from depth_two_stage.messages import SATURATED
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -59,7 +60,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
     """A 16-bit single-channel PNG of ``scale`` units per metre as float32 (H, W) m, 0 = none.
 
-    65535 is what saturated or missing depth looks like in 7-Scenes and the Kinect tools: 0 here.
+    65535 is saturated, which is no reading either (`messages.SATURATED`): 0 here.
     """
     image = _decoded(path, cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -69,7 +70,7 @@ def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
             f"{path}: expected a 16-bit single-channel PNG, got {image.dtype} {image.shape}"
         )
     depth = image.astype(np.float32) / np.float32(scale)
-    depth[image == 65535] = 0
+    depth[image == SATURATED] = 0
     return depth
 
 
@@ -89,7 +90,7 @@ def write_depth(path: str | Path, depth: np.ndarray, scale: float = 1000.0) -> N
     What is invalid, or too far for 16 bits (65.534 m at 1000 units), is written as none.
     """
     units = np.rint(np.asarray(depth, np.float64) * scale)
-    fits = np.isfinite(units) & (units > 0) & (units < 65535)
+    fits = np.isfinite(units) & (units > 0) & (units < SATURATED)
     _, data = cv2.imencode(".png", np.where(fits, units, 0).astype(np.uint16))
     with atomic_write(path) as file:
         file.write(data.tobytes())
