@@ -16,10 +16,10 @@ PACKAGE = ROOT / "depth_two_stage"
 FLOORS = (
     # NumPy and OpenCV alone.
     "atomic camera clouds config encodings framing interpolation mesh_picture messages pictures ply"
-    " protocols reconstruction",
+    " reconstruction",
     # Files and recordings, the map and the camera's motion.
-    "datasets files gating map_file meshing meshing_process odometry tracking trajectories"
-    " tsdf tsdf_blocks tsdf_fusion tsdf_views",
+    "datasets files gating map_file meshing meshing_process odometry protocols tracking"
+    " trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",
     # Networks and what they are judged by.
     "anchoring checkpoints confidence losses metrics networks recipes runtimes",
     # Arrays in, arrays out; and what measures that.
