@@ -6,6 +6,7 @@ The frames walk through the same estimator and the same `slam.py` as in the live
 
 from __future__ import annotations
 
+import difflib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,10 @@ class Plan:
         for name, known in (("protocol", PROTOCOLS), ("depth", DEPTHS), ("poses", POSES)):
             if getattr(self, name) not in known:
                 expected = ", ".join(known)
-                raise ValueError(f"{name}: expected one of {expected}, got {getattr(self, name)!r}")
+                given = getattr(self, name)
+                near = difflib.get_close_matches(str(given), known, 3, 0.5)
+                hint = f"; nearest: {', '.join(near)}" if near else ""
+                raise ValueError(f"{name}: expected one of {expected}, got {given!r}{hint}")
         if self.slam and PROTOCOLS[self.protocol].stretched:
             raise ValueError(
                 f"--slam: expected a protocol that keeps the camera's geometry, "

@@ -13,12 +13,13 @@ Depth y' and truth y are metres unless a protocol says otherwise (D's are 0…1)
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["GROUPS", "MEASURES", "METRICS", "Accumulator", "Measure", "score"]
+__all__ = ["GROUPS", "MEASURES", "METRICS", "Accumulator", "Measure", "chosen", "score"]
 
 Terms = dict[str, np.ndarray]
 
@@ -113,6 +114,20 @@ GROUPS = {
     "kitti": ("rmse", "mae", "irmse", "imae", *_DELTAS),
     "all": tuple(MEASURES),
 }
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """Return the measures that "D", "all", "usual,irmse" name: groups and measures, each once."""
+    names: list[str] = []
+    for word in text.split(","):
+        word = word.strip()
+        if word not in GROUPS and word not in MEASURES:
+            known = [*GROUPS, *MEASURES]
+            near = difflib.get_close_matches(word, known, 3, 0.5)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise ValueError(f"measures: expected some of {', '.join(known)}, got {word!r}{hint}")
+        names += GROUPS.get(word, (word,))
+    return tuple(dict.fromkeys(names))
 
 
 def score(depth: np.ndarray, truth: np.ndarray, low: float = 1e-3, high: float = np.inf) -> dict:
