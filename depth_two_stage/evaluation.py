@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 
 from depth_two_stage import files, interpolation, pictures
-from depth_two_stage.confidence import TOLERANCE
 from depth_two_stage.config import MappingNodeParameters
 from depth_two_stage.datasets import DatasetError, Sample, open_dataset
 from depth_two_stage.datasets.sparse import SparsePattern, own_points
+from depth_two_stage.doubt import Doubt
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.map_evaluation import Reference, SlamRun
 from depth_two_stage.metrics import Accumulator, score
@@ -29,7 +29,6 @@ from depth_two_stage.protocols import PROTOCOLS
 __all__ = ["Plan", "default_sparse", "evaluate", "mean_depth"]
 
 Progress = Callable[[Iterable, str], Iterable]
-KEPT = 0.8  # share of pixels left when the least confident are dropped
 DRAWN = ("bernoulli", "lines")  # patterns whose samples are taken from the depth
 DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
 
@@ -250,37 +249,6 @@ class Row:
         if folder is not None and self.reference.map.frames:
             write_mesh(folder / "mesh_reference.ply", self.reference.mesh())
         return result
-
-
-class Doubt:
-    """Confidence against what happened: calibration, and the error that is left when it is used."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float, float]] = []
-
-    def add(self, depth: np.ndarray, truth: np.ndarray, confidence: np.ndarray) -> None:
-        """Add a frame: depth and truth (H, W) metres, confidence (H, W)."""
-        valid = (truth > 0) & (depth > 0)
-        if not valid.any():
-            return
-        p, error, t = confidence[valid], np.abs(depth - truth)[valid], truth[valid]
-        order = np.argsort(-p, kind="stable")[: max(1, round(KEPT * len(p)))]
-        kept = np.sqrt(np.mean(error[order].astype(np.float64) ** 2))
-        everything = np.sqrt(np.mean(error.astype(np.float64) ** 2))
-        self.rows.append((p.mean(), np.mean(error < TOLERANCE * t), everything, kept))
-
-    def result(self) -> dict | None:
-        """Return the means over images; None without truth."""
-        if not self.rows:
-            return None
-        mean, right, everything, kept = (float(v) for v in np.mean(self.rows, axis=0))
-        return {
-            "mean": mean,
-            "within_5_percent": right,
-            "rmse_all": everything,
-            "rmse_most_confident_80_percent": kept,
-            "reduction": 1 - kept / everything if everything else 0.0,
-        }
 
 
 def default_sparse(dataset: Sequence[Sample]) -> str:

@@ -23,7 +23,7 @@ FLOORS = (
     # Networks and what they are judged by.
     "anchoring checkpoints confidence losses metrics networks recipes runtimes",
     # Arrays in, arrays out; and what measures that.
-    "benchmark calibration estimator evaluation map_evaluation prediction slam tables"
+    "benchmark calibration doubt estimator evaluation map_evaluation prediction slam tables"
     " training training_data training_stages training_state",
     # What a user starts.
     "cli commands ros",
