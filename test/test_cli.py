@@ -2,12 +2,16 @@
 """The command line as a user meets it: exit codes, one line of error, JSON beside each table."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 from depth_two_stage import cli, config, networks
+from depth_two_stage.datasets import DATASETS
+from depth_two_stage.metrics import GROUPS
+from depth_two_stage.protocols import PROTOCOLS
 
 
 def run(capsys, *arguments):
@@ -22,6 +26,12 @@ def run(capsys, *arguments):
 def test_every_command_has_help(capsys, name):
     code, out, err = run(capsys, name, "--help")
     assert code == 0 and "Usage" in out and not err
+
+
+def test_evaluate_names_every_data_set_protocol_and_group_of_measures(capsys):
+    _, out, _ = run(capsys, "evaluate", "--help")
+    words = set(re.split(r"[\s│,.();]+", out))
+    assert set(DATASETS) | set(PROTOCOLS) | set(GROUPS) <= words
 
 
 def test_the_list_of_commands(capsys):

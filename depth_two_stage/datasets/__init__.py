@@ -56,7 +56,8 @@ class Sample:
     without truth; ``camera`` of both; ``stamp`` integer nanoseconds; ``points`` float32 (N, 3) m
     in the LiDAR's frame with ``T_camera_lidar`` (4, 4); ``T_world_camera`` float64 (4, 4), optical
     frame to world, or None; ``sparse`` float32 (H, W) m, 0 = none, measured with the frame.
-    ``invalid_depth`` counts the pixels of truth that were NaN, infinite or negative in the file.
+    ``invalid_depth`` counts the pixels of truth that were NaN, infinite or negative as recorded or
+    as given here; they are none.
     """
 
     rgb: np.ndarray
@@ -83,6 +84,11 @@ class Sample:
                 raise DatasetError(
                     f"{self.name}: expected {name} float32 {size}, got {image.dtype} {image.shape}"
                 )
+            wrong = 0 if image is None else count_invalid(image)
+            if wrong:
+                object.__setattr__(self, name, clean_depth(image))
+                if name == "depth":
+                    object.__setattr__(self, "invalid_depth", self.invalid_depth + wrong)
 
 
 class Dataset(Sequence):

@@ -27,6 +27,7 @@ from depth_two_stage.datasets.frames import (
     Frame,
     FrameDataset,
     all_there,
+    images_for,
     images_of,
 )
 
@@ -69,6 +70,7 @@ def _frames_of(root: Path, lidar: bool) -> list[Frame]:
         raise DatasetError(f"root: expected the folder {root / 'depth'}, got none")
     frames, images = [], images_of(root / "rgb", "root")
     wanted = [root / "depth" / f"{rgb.stem}.png" for rgb in images]
+    wanted += images_for(root / "depth", ".png", images)
     if optional["pose"]:
         wanted += [root / "pose" / f"{rgb.stem}.txt" for rgb in images]
     all_there(root, wanted)

@@ -144,6 +144,17 @@ def all_there(root: Path, wanted: Iterable[Path], named_by: str = "root") -> Non
     )
 
 
+def images_for(folder: Path, suffix: str, images: list[Path]) -> list[Path]:
+    """The images that a folder's files (NAME + suffix) go with; images all lie in one folder.
+
+    With `all_there` no image can be missing unnoticed and shorten what is measured.
+    """
+    place, ending = images[0].parent, images[0].suffix
+    known = {image.stem for image in images}
+    names = [path.name.removesuffix(suffix) for path in sorted(folder.glob(f"*{suffix}"))]
+    return [place / f"{name}{ending}" for name in names if name not in known]
+
+
 def existing(path: Path, named_by: str) -> Path:
     """The path, which must be a file; otherwise the error says who named it."""
     if not path.is_file():

@@ -25,6 +25,7 @@ from depth_two_stage.datasets.frames import (
     Frame,
     FrameDataset,
     all_there,
+    images_for,
     images_of,
 )
 from depth_two_stage.datasets.kitti_calibration import Rig, matrix, raw_rig, to_camera
@@ -55,7 +56,10 @@ def open_sequence(root: Path, split: str | None) -> FrameDataset:
                 raise DatasetError(f"split: expected one of {wanted}, got {split!r}")
             drives = [drives[names.index(split)]]
     found = [_drive(drive) for drive in drives]
-    all_there(root, [cloud for _, pairs in found for _, cloud in pairs])
+    wanted = [cloud for _, pairs in found for _, cloud in pairs]
+    for _, pairs in found:
+        wanted += images_for(pairs[0][1].parent, ".bin", [rgb for rgb, _ in pairs])
+    all_there(root, wanted)
     frames, rigs = [], {}
     for number, (drive, pairs) in enumerate(found):
         rig = _rig(drive, pairs[0][0], rigs)

@@ -25,6 +25,7 @@ from depth_two_stage.datasets.frames import (
     Frame,
     FrameDataset,
     all_there,
+    images_for,
     images_of,
 )
 from depth_two_stage.datasets.kitti import DRIVE_GAP_NS
@@ -57,7 +58,7 @@ class KittiTracking(FrameDataset):
     def __init__(self, root: Path, top: Path, split, sequences: list[str], matcher: str) -> None:
         self.matcher = matcher
         self.pairs: dict[Path, Pair] = {}  # by the folder of left images
-        frames = []
+        frames, lacking = [], []
         for number, sequence in enumerate(sequences):
             images = images_of(top / LEFT / sequence, "root")
             pair = Pair.read(top / "calib" / f"{sequence}.txt", images[0])
@@ -68,7 +69,8 @@ class KittiTracking(FrameDataset):
                 right = top / RIGHT / sequence / rgb.name
                 # The right image stands where other data sets have a depth image.
                 frames.append(Frame(name, rgb, right, stamp, lens=pair.lens))
-        all_there(root, [frame.depth for frame in frames])
+            lacking += images_for(top / RIGHT / sequence, images[0].suffix, images)
+        all_there(root, [*(frame.depth for frame in frames), *lacking])
         super().__init__("kitti_tracking", split, frames, None, 1.0)
 
     def read_depth(self, frame: Frame, size: tuple[int, int]) -> np.ndarray:

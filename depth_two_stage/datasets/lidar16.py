@@ -21,6 +21,7 @@ from depth_two_stage.datasets.frames import (
     Frame,
     FrameDataset,
     all_there,
+    images_for,
     images_of,
 )
 
@@ -33,7 +34,7 @@ def open_sequence(root: Path, split: str | None) -> FrameDataset:
     content = files.read_json(path)
     images = images_of(root / "image_orig", "root")
     clouds = [root / "pointcloud" / f"{rgb.stem}.pcd" for rgb in images]
-    all_there(root, clouds)
+    all_there(root, [*clouds, *images_for(root / "pointcloud", ".pcd", images)])
     frames = []
     for index, (rgb, cloud) in enumerate(zip(images, clouds, strict=True)):
         frames.append(Frame(rgb.stem, rgb, None, index * FRAME_PERIOD_NS, points=cloud))

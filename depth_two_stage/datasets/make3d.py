@@ -71,7 +71,11 @@ class Make3d(Dataset):
         names = [image.stem.removeprefix("img-") for image in images]
         self.images = images
         self.depths = [depths / f"depth_sph_corr-{name}.mat" for name in names]
-        all_there(root, self.depths)
+        known = set(self.depths)
+        scans = [p for p in sorted(depths.glob("depth_sph_corr-*.mat")) if p not in known]
+        lacking = [p.stem.removeprefix("depth_sph_corr-") for p in scans]
+        wanted = [images[0].with_name(f"img-{name}{images[0].suffix}") for name in lacking]
+        all_there(root, [*self.depths, *wanted])
         super().__init__("make3d", split, names, CAMERA)
 
     def decode(self, index: int) -> Sample:

@@ -33,6 +33,7 @@ from depth_two_stage.datasets.frames import (
     Frame,
     FrameDataset,
     all_there,
+    images_for,
     images_of,
 )
 
@@ -73,7 +74,7 @@ def _open_folders(root: Path, split: str | None) -> FrameDataset:
             break
     images = images_of(root / split / "rgb", "root")
     depths = [root / split / "depth" / f"{rgb.stem}.png" for rgb in images]
-    all_there(root, depths)
+    all_there(root, [*depths, *images_for(root / split / "depth", ".png", images)])
     frames = []
     for index, (rgb, depth) in enumerate(zip(images, depths, strict=True)):
         frames.append(Frame(f"{split}/{rgb.stem}", rgb, depth, index * FRAME_PERIOD_NS))

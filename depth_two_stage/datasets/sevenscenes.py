@@ -88,7 +88,11 @@ class _Scene(FrameDataset):
     def __init__(self, root: Path, split: str, sequences: list[str]) -> None:
         frames, ends = [], (".depth.png", ".pose.txt")
         images = [rgb for name in sequences for rgb in _images(root / name)]
-        all_there(root, [_beside(rgb, end) for rgb in images for end in ends])
+        wanted = [_beside(rgb, end) for rgb in images for end in ends]
+        for name in sequences:  # a depth image without its colour is a missing colour
+            for depth in sorted((root / name).glob("frame-*.depth.png")):
+                wanted.append(depth.with_name(depth.name.replace(".depth.", ".color.")))
+        all_there(root, wanted)
         for sequence in sequences:
             for rgb in _images(root / sequence):
                 stem = rgb.name.removesuffix(".color.png")

@@ -108,7 +108,7 @@ def test_points_of_the_raw_tree_fall_where_kittis_formula_says(tree):
     assert sparse[row, column] == pytest.approx(x[2], abs=1e-4)
 
 
-def test_missing_scans_are_counted_but_for_the_unpublished_ones(tree):
+def test_missing_scans_are_counted_but_for_the_unpublished_ones(tree, tmp_path):
     date = tree / "2011_09_26"
     write_drive(date, "2011_09_26_drive_0009_sync", 8, start=175)
     clouds = date / "2011_09_26_drive_0009_sync" / "velodyne_points" / "data"
@@ -116,6 +116,11 @@ def test_missing_scans_are_counted_but_for_the_unpublished_ones(tree):
         (clouds / f"{i:010d}.bin").unlink()
     drive = open_dataset("kitti", tree, "2011_09_26_drive_0009_sync")
     assert drive.names == [f"{i:010d}" for i in (175, 176, 181, 182)]
+    image = date / "2011_09_26_drive_0009_sync" / "image_02" / "data" / "0000000182.png"
+    image.rename(tmp_path / "aside.png")
+    with pytest.raises(DatasetError, match=r"got 1 missing: .*/image_02/data/0000000182\.png"):
+        open_dataset("kitti", tree)
+    (tmp_path / "aside.png").rename(image)
     (clouds / "0000000181.bin").unlink()
     with pytest.raises(DatasetError, match=r"got 1 missing: .*0009_sync/.*/0000000181\.bin"):
         open_dataset("kitti", tree)

@@ -95,6 +95,10 @@ def test_missing_and_wrong_files_are_named(tmp_path):
         DatasetError, match=r"000001\.png: expected the left image's size \(96, 320"
     ):
         open_dataset("kitti_tracking", root, "0003")[1]
+    (root / "training" / "image_02" / "0000" / "000000.png").rename(tmp_path / "aside.png")
+    with pytest.raises(DatasetError, match=r"got 1 missing: training/image_02/0000/000000\.png"):
+        open_dataset("kitti_tracking", root, "0000")
+    (tmp_path / "aside.png").rename(root / "training" / "image_02" / "0000" / "000000.png")
     for i in range(2):
         (right / f"{i:06d}.png").unlink()
     with pytest.raises(DatasetError, match=r"got 2 missing: training/image_03/0003/000000\.png"):

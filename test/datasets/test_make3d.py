@@ -101,6 +101,11 @@ def test_wrong_files_are_named(root):
     cv2.imwrite(str(image), np.zeros((426, 568, 3), np.uint8))
     with pytest.raises(DatasetError, match=r"expected a portrait of 4:3 .*, got 426x568"):
         open_dataset("make3d", root)[0]
+    image.unlink()
+    write(root, "Test134", "Gridlaserdata", "b")
+    with pytest.raises(DatasetError, match=r"got 1 missing: Test134/img-10\.21op2-p-015t000\.jpg"):
+        open_dataset("make3d", root)
+    write(root, "Test134", "Gridlaserdata", "10.21op2-p-015t000")
     path.unlink()
     with pytest.raises(DatasetError, match=r"got 1 missing: Gridlaserdata/depth_sph_corr-10"):
         open_dataset("make3d", root)

@@ -105,6 +105,9 @@ def test_nyu_folders(tmp_path):
     with pytest.raises(DatasetError, match="split: expected one of train, val, got 'kitchen'"):
         open_dataset("nyu", tmp_path, "kitchen")
     (tmp_path / "val" / "depth" / "0002.png").unlink()
+    (tmp_path / "train" / "rgb" / "0002.png").rename(tmp_path / "train" / "rgb" / "0003.png")
+    with pytest.raises(DatasetError, match=r"2 missing: train/depth/0003\.png, train/rgb/0002"):
+        open_dataset("nyu", tmp_path, "train")
     with pytest.raises(DatasetError, match=r"got 1 missing: val/depth/0002\.png"):
         open_dataset("nyu", tmp_path)
 

@@ -2,10 +2,11 @@
 """What all data sets have in common: names, splits, samples, units, missing files."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from trees import H, W, colour, make_folder
+from trees import H, W, colour, depth_map, make_folder
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.datasets import DATASETS, DatasetError, Sample, check_metres, open_dataset
@@ -101,3 +102,21 @@ def test_the_limits_of_metres(median, fits):
         with pytest.raises(DatasetError, match="made: expected metres"):
             check_metres(lone, "made")
     check_metres(np.zeros((48, 64), np.float32), "made")  # no depth has no unit
+
+
+def test_what_is_no_depth_becomes_none_in_a_sample_and_is_counted():
+    depth = depth_map()
+    depth[20, 20:24] = np.nan, np.inf, -np.inf, -1
+    given = depth.copy()
+    sample = Sample(colour(), depth, Camera(W, H, 50, 50, 32, 24), 0, "made", sparse=depth)
+    assert not sample.depth[20, 20:24].any() and not sample.sparse[20, 20:24].any()
+    assert sample.invalid_depth == 4 and np.array_equal(depth, given, equal_nan=True)
+    assert np.array_equal(sample.depth[:20], depth[:20])
+    assert replace(sample, stamp=1).invalid_depth == 4  # counted once
+
+
+def test_a_missing_image_does_not_shorten_what_is_measured(tmp_path):
+    root = make_folder(tmp_path / "one")
+    (root / "rgb" / "b.png").unlink()
+    with pytest.raises(DatasetError, match=r"got 1 missing: rgb/b\.png"):
+        open_dataset("folder", root)

@@ -59,6 +59,9 @@ def test_sevenscenes_bad_splits_and_missing_files(tmp_path):
     (root / "TestSplit.txt").write_text("sequence9\n")
     with pytest.raises(DatasetError, match=r"line 1: expected one of seq-01, seq-03, got 'seq"):
         open_dataset("sevenscenes", root, "test")
+    (root / "seq-03" / "frame-000000.color.png").unlink()
+    with pytest.raises(DatasetError, match=r"got 1 missing: seq-03/frame-000000\.color\.png"):
+        open_dataset("sevenscenes", root, "seq-03")
     (root / "seq-01" / "frame-000001.depth.png").unlink()
     with pytest.raises(DatasetError, match=r"got 1 missing: seq-01/frame-000001\.depth\.png"):
         open_dataset("sevenscenes", root, "train")
