@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Measure depth, trajectory and map on recordings, without ROS."),
     "predict": ("predict", "Depth of image files."),
     "train": ("train", "Train stage one, then stage two."),
+    "compare": ("compare", "Train models under one budget, measure them alike."),
     "make-bag": ("make_bag", "Make a bag of a data set."),
     "benchmark": ("benchmark", "Time conversion, network engines, cloud, map and nodes."),
     "models": ("models", "List networks and shipped weights."),

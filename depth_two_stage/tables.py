@@ -15,6 +15,7 @@ __all__ = [
     "Bars",
     "benchmark_table",
     "calibration_line",
+    "comparison_tables",
     "evaluation_tables",
     "prediction_table",
     "show",
@@ -230,3 +231,24 @@ def benchmark_table(report: dict) -> Table:
             row["what"], number(row["median"], 2), number(row["p95"], 2), ratio, row["to"] or ""
         )
     return table
+
+
+def comparison_tables(report: dict) -> Iterator[Table]:
+    """Return the tables of `comparison.report.collect`: rows, then claims."""
+    table = Table("model", "points", "rel", "RMSE m", "log10", "δ1", "images", "minutes")
+    for row in report["rows"]:
+        for pattern, methods in row["results"].items():
+            scores = methods["refined"]
+            table.add_row(
+                row["label"],
+                pattern.partition(":")[2] or "-",
+                *(number(scores[name]) for name in ("rel", "rmse", "log10", "delta1")),
+                str(max(row["images"].values())),
+                f"{sum(row['seconds'].values()) / 60:.1f}",
+            )
+    yield table
+    if report["claims"]:
+        claims = Table("claim", "paper", "says", "verdict")
+        for claim in report["claims"]:
+            claims.add_row(claim["name"], claim["paper"], claim["says"], claim["verdict"])
+        yield claims

@@ -25,6 +25,8 @@ FLOORS = (
     # Arrays in, arrays out; and what measures that.
     "benchmark calibration doubt estimator evaluation map_evaluation prediction slam tables"
     " training training_data training_stages training_state",
+    # What trains and measures many.
+    "comparison",
     # What a user starts.
     "cli commands ros",
 )
@@ -46,6 +48,7 @@ ROS_MODULES = {
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc"}
 # Rooms made of torch: nobody enters them without needing it.
 TORCH_ROOMS = {
+    "comparison",
     "losses",
     "networks",
     "training",
