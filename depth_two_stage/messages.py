@@ -16,6 +16,7 @@ from .camera import DISTORTION_MODELS, Camera, Lens
 from .encodings import (
     COLOUR_ENCODINGS,
     DEPTH_ENCODINGS,
+    SATURATED,
     MessageError,
     buffer,
     to_depth,
@@ -25,6 +26,7 @@ from .encodings import (
 __all__ = [
     "COLOUR_ENCODINGS",
     "DEPTH_ENCODINGS",
+    "SATURATED",
     "MessageError",
     "matrix",
     "stamp_ns",

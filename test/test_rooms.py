@@ -15,15 +15,15 @@ PACKAGE = ROOT / "depth_two_stage"
 # A new module gets its floor here.
 FLOORS = (
     # NumPy and OpenCV alone.
-    "camera clouds config encodings framing interpolation mesh_picture messages pictures ply"
-    " protocols reconstruction",
+    "atomic camera clouds config encodings framing interpolation mesh_picture messages pictures ply"
+    " reconstruction",
     # Files and recordings, the map and the camera's motion.
-    "datasets files gating map_file meshing meshing_process odometry tracking trajectories"
-    " tsdf tsdf_blocks tsdf_fusion tsdf_views",
+    "datasets files gating map_file meshing meshing_process odometry protocols tracking"
+    " trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",
     # Networks and what they are judged by.
     "adversarial_losses anchoring checkpoints confidence losses metrics networks recipes runtimes",
     # Arrays in, arrays out; and what measures that.
-    "benchmark calibration estimator evaluation map_evaluation prediction slam tables"
+    "benchmark calibration doubt estimator evaluation map_evaluation prediction slam tables"
     " training training_data training_stages training_state",
     # What trains and measures many.
     "comparison",

@@ -31,9 +31,10 @@ def command(
     from rich.table import Table
     from torch.utils.flop_counter import FlopCounterMode
 
-    from depth_two_stage import networks
+    from depth_two_stage import files, networks
     from depth_two_stage.networks.checkpoint import SHIPPED
 
+    files.check_writable(json_file)
     shipped: dict[str, list[str]] = {}
     for name in sorted({networks.checkpoint.part_stem(p) for p in SHIPPED.glob("*.safetensors")}):
         facts = networks.checkpoint.read_header(networks.resolve(name))[0]
