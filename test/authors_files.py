@@ -41,6 +41,7 @@ def fcrn_arrays(unit=4, seed=0):
 
     convolution("conv1", 7, 7, 3, unit, bias=True)
     norm("bn_conv1", unit)
+    found["bn_conv1"]["variance"] *= 5e3  # of a convolution of 0…255
     cin = unit
     for stage, blocks in zip((2, 3, 4, 5), BLOCKS["resnet50"], strict=True):
         mid = unit * 2 ** (stage - 2)
@@ -54,6 +55,7 @@ def fcrn_arrays(unit=4, seed=0):
             convolution(f"res{name}2c", 1, 1, mid, 4 * mid)
             for part, wide in (("2a", mid), ("2b", mid), ("2c", 4 * mid)):
                 norm(f"bn{name}{part}", wide)
+            found[f"bn{name}2c"]["scale"] *= 0.3  # so that sixteen blocks do not grow
             cin = 4 * mid
     convolution("layer1", 1, 1, cin, cin // 2, bias=True)
     norm("layer1_BN", cin // 2)
@@ -68,6 +70,7 @@ def fcrn_arrays(unit=4, seed=0):
         norm(f"{layer}_BN", wide // 2)
         wide //= 2
     convolution("ConvPred", 3, 3, wide, 1, bias=True)
+    found["ConvPred"]["weights"] *= 0.1
     found["ConvPred"]["biases"] += 2
     return found
 
@@ -341,6 +344,10 @@ def sparse_to_dense(classes, encoder="resnet50", decoder="upproj", cin=4, unit=4
             nn.init.normal_(module.running_mean, std=0.2)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
+    for module in net.modules():
+        if isinstance(module, classes.Bottleneck | classes.BasicBlock):
+            last = module.bn3 if isinstance(module, classes.Bottleneck) else module.bn2
+            nn.init.uniform_(last.weight, 0.1, 0.4)  # so that sixteen blocks do not grow
     return net
 
 
