@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -31,6 +32,8 @@ BROKEN = (
     RecursionError,
     TypeError,
     ValueError,
+    AssertionError,
+    struct.error,
 )
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NUMBERS = re.compile(r"[<>|=]?(?:[fiu][1248]|b1)")  # number types, nothing with Python objects
@@ -194,7 +197,8 @@ PLAIN: dict[str, Any] = {
 }
 
 
-class Unpickler(pickle.Unpickler):
+# The reader written in Python: to C's, one number in a file says how many GB its memo takes.
+class Unpickler(pickle._Unpickler):
     """Reads one pickle. ``known`` adds names to `PLAIN`; ``stubs`` matches further classes.
 
     ``stubs`` is a pattern of whole names (``module.Class``): these become `Stub` classes.
@@ -218,6 +222,10 @@ class Unpickler(pickle.Unpickler):
         whole = f"{module}.{name}"
         found = self.known.get(whole)
         return self._stub(whole) if found is None else found
+
+    def get_extension(self, code: int) -> None:
+        """A name by its number in this process's registry."""
+        raise refuse("a registered name")
 
     def persistent_load(self, pid: Any) -> Any:
         """What stands for a storage (torch)."""

@@ -82,7 +82,7 @@ def read_checkpoint_v2(files: list[Path]) -> dict[str, np.ndarray]:
             if tensor is not None:
                 found[key.decode("utf-8")] = tensor
         return found
-    except (*BROKEN, struct.error) as error:
+    except BROKEN as error:
         raise CheckpointFileError(f"{index}: expected TensorFlow's index, got {error}") from error
 
 
@@ -132,7 +132,7 @@ def read_checkpoint_v1(path: Path) -> dict[str, np.ndarray]:
                 elif key != b"" and number == 2:
                     found.update(_slice(part, shapes))
         return found
-    except (*BROKEN, struct.error) as error:
+    except BROKEN as error:
         raise CheckpointFileError(
             f"{path}: expected TensorFlow's checkpoint, got {error}"
         ) from error

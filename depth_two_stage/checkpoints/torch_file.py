@@ -166,7 +166,7 @@ def read_torch(path: Path) -> Any:
             legacy = file.read(2) != b"PK"
             file.seek(0)
             return _read_legacy(file) if legacy else _read_zip(file)
-    except (*BROKEN, struct.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except (*BROKEN, zipfile.BadZipFile, NotImplementedError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointFileError(f"{path}: expected a whole file of torch.save, got {text}") from (
             error
