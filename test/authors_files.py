@@ -5,6 +5,7 @@ Nothing of the importers is used: the writers follow the formats' own descriptio
 """
 
 import collections
+import functools
 import struct
 import sys
 import types
@@ -119,6 +120,7 @@ def python2_npy(layers):
 # TensorFlow's tables ---------------------------------------------------------------------------
 
 
+@functools.cache
 def crc32c(data):
     """Bit by bit, as the polynomial says."""
     crc = 0xFFFFFFFF

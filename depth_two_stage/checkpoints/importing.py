@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import glob
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def import_weights(
     the encoder of, and ``fourth`` (mean or zero) what a stem's channels beyond RGB start at.
     """
     path, output = Path(path), Path(output)
+    if output.is_dir():
+        raise CheckpointFileError(f"output: expected a file name, got a folder, {output}")
     output = output if output.suffix == ".safetensors" else Path(f"{output}.safetensors")
     found = read(path, layout)
     if any(output.exists() and output.samefile(file) for file in found.files):
@@ -235,4 +238,6 @@ def _write(path: Path, spec: dict[str, Any], state: dict[str, Any], facts: dict[
     if wanted != {name: tuple(value.shape) for name, value in state.items()}:
         raise RuntimeError(f"{path}: expected all tensors of the network, got others")
     spec["settings"] = settings_dict(model.settings)
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.tmp{path.suffix}"):
+        left.unlink(missing_ok=True)  # of an import that was killed
     write_checkpoint(path, state, {"architecture": spec, "imported": facts}, False, whole=True)

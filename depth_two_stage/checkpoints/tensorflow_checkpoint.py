@@ -7,6 +7,7 @@ empty key holds the header. Version 1: one table whose entries hold the tensors 
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 import struct
@@ -49,12 +50,7 @@ def checkpoint_files(path: Path) -> list[Path] | None:
     index = Path(f"{prefix}.index")
     if not index.is_file():
         return None
-    return [index, *sorted(index.parent.glob(f"{glob_quoted(Path(prefix).name)}.data-*-of-*"))]
-
-
-def glob_quoted(name: str) -> str:
-    """A file name in which *, ? and [ mean themselves."""
-    return re.sub(r"([*?[])", r"[\1]", name)
+    return [index, *sorted(index.parent.glob(f"{glob.escape(Path(prefix).name)}.data-*-of-*"))]
 
 
 def read_checkpoint_v2(files: list[Path]) -> dict[str, np.ndarray]:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -55,7 +59,8 @@ def command(
     from depth_two_stage import files
     from depth_two_stage.checkpoints.importing import import_weights
 
-    summary = import_weights(file, output, layout, source, model, fourth)
+    with ending_on_sigterm():
+        summary = import_weights(file, output, layout, source, model, fourth)
     table = Table("imported", "", show_header=False)
     for name, value in rows(summary):
         table.add_row(name, value)
@@ -64,6 +69,20 @@ def command(
     typer.echo(f"check with: {summary['check']}")
     if json_file is not None:
         files.write_json(json_file, summary)
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exit that clears up what is half written."""
+
+    def leave(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def rows(summary: dict) -> list[tuple[str, str]]:
