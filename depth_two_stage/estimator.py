@@ -134,7 +134,13 @@ class DepthEstimator:
             points = np.zeros(rgb.shape[:2], np.float32)
         # A point far beyond what the network was trained for still says "beyond", no more.
         points = np.minimum(points, np.float32(1.5 * self.settings.max_depth))
-        x = assemble(rgb, points, self.settings.sparse_input, self.settings.mean_depth)
+        x = assemble(
+            rgb,
+            points,
+            self.settings.sparse_input,
+            self.settings.mean_depth,
+            self.settings.colour,
+        )
         return np.ascontiguousarray(x[None], np.float32)
 
     def _metric(

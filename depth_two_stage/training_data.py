@@ -61,7 +61,7 @@ def make_example(
         sample.rgb, truth, draw_points(sample, recipe.sparse, rng), sample.camera
     )
     ratio = np.float32(camera.focal / settings.focal)
-    x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth)
+    x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth, settings.colour)
     height, width = settings.refined_size
     target = cv2.resize(depth / ratio, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]

@@ -13,6 +13,7 @@ from . import write_json
 INPUTS = {
     "none": "RGB",
     "grey": "grey",
+    "points": "sparse",
     "zeros": "RGB, sparse",
     "filled": "RGB, filled, distance",
     "smooth": "RGB, smooth, distance",
