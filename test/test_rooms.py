@@ -174,7 +174,10 @@ def test_only_ros_imports_ros():
     assert not findings, report(findings)
 
 
-@pytest.mark.parametrize("heavy", ["torch", "open3d", "openvino", "onnx", "onnxruntime"])
+@pytest.mark.parametrize(
+    "heavy",
+    ["torch", "open3d", "openvino", "onnx", "onnxruntime", "transformers", "huggingface_hub"],
+)
 def test_heavy_packages_are_imported_where_they_are_used(heavy):
     allowed = TORCH_ROOMS if heavy == "torch" else set()
     findings = [

@@ -68,5 +68,11 @@ def command(
             f"{row['gflop']:.1f}",
             ", ".join(row["weights"]) or "-",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(
+        "Any of them, other weights, or a metric depth model of Hugging Face's transformers can "
+        "be stage one: depth-two-stage plug hf:FOLDER -o FILE",
+        markup=False,
+    )
     write_json(json_file, rows)
