@@ -123,7 +123,6 @@ class MappingNode(Node):
 
     def _jumped(self, reason: str) -> None:
         self.get_logger().warning(reason)
-        self._inputs.clear()
         self._poses.reset()
         self._last_stamp = 0
 

@@ -188,6 +188,28 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE, 20.0)
 
 
+def at(sample, stamp: int):
+    """The same frame at another time, ns."""
+    return sample.__class__(**{**vars(sample), "stamp": stamp})
+
+
+def test_stamps_that_go_back_start_again(rig, start, room):
+    """A bag that is played twice: every frame is used, one line says it, the map goes on."""
+    node = start()
+    listen(rig, odom=Odometry)
+    sender = Sender(rig)
+    sender.connect()
+    views = [room[0], room[1], room[1], room[0]]  # there and back: no leap of the camera
+    stamps = [200 * 10**9, 201 * 10**9, 100 * 10**9, 101 * 10**9]
+    for count, (sample, stamp) in enumerate(zip(views, stamps, strict=True), 1):
+        sender.send(at(sample, stamp))
+        assert rig.until(lambda n=count: len(rig.heard["odom"]) == n, 20.0), node.text()
+    assert [stamp_ns(message) for message in rig.heard["odom"]] == stamps
+    assert node.text().count("image stamps went back by") == 1
+    assert node.end(signal.SIGINT) == 0, node.text()
+    assert "Traceback" not in node.text()
+
+
 def test_a_map_without_frames_carries_the_present(rig, start):
     listen(rig, map__points=PointCloud2)
     before = rig.now()
