@@ -110,7 +110,8 @@ class Camera:
         if T_camera_points is not None:
             T = np.asarray(T_camera_points, np.float64)
             points = points @ T[:3, :3].T + T[:3, 3]
-        points = points[np.isfinite(points).all(axis=1) & (points[:, 2] > 1e-6)]
+        ahead = (points[:, 2] > 1e-6) & (points[:, 2] < np.finfo(np.float32).max)
+        points = points[np.isfinite(points).all(axis=1) & ahead]
         uv, z = self.pixels(points)
         sparse = np.zeros(self.size, np.float32)
         # The bound is checked before the cast: a huge coordinate would wrap around in an integer.

@@ -108,9 +108,12 @@ class DepthEstimator:
         # Into the network's geometry.
         framing = Framing.fit(camera.size, self.settings.input_size)
         r = framing.camera(camera).focal / self.settings.focal
-        points = None
+        valid = self.settings.min_depth * r, self.settings.max_depth * r
+        points = unknown = None
         if sparse is not None and sparse.any():
             sparse = anchoring.without_strays(sparse)
+            sparse, unknown = anchoring.within_range(sparse, *valid)
+        if sparse is not None and sparse.any():
             points = framing.sparse(sparse) / np.float32(r)
         x = self._input(framing.image(rgb), points)
         clock.stop("prepare")
@@ -118,8 +121,10 @@ class DepthEstimator:
         coarse, refined = self.runtime(x)
         clock.stop("network")
         # Back to the image, metric, tied to the points.
-        depth, residual, kept = self._metric(refined, framing, r, sparse)
-        rough, _, _ = self._metric(coarse, framing, r, sparse)
+        depth, residual, kept = self._metric(refined, framing, r, sparse, valid)
+        rough, _, _ = self._metric(coarse, framing, r, sparse, valid)
+        if unknown is not None:
+            depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
         if points is not None:
             points = framing.sparse(kept.astype(np.float32)) > 0
@@ -138,10 +143,15 @@ class DepthEstimator:
         return np.ascontiguousarray(x[None], np.float32)
 
     def _metric(
-        self, field: np.ndarray, framing: Framing, r: float, sparse: np.ndarray | None
+        self,
+        field: np.ndarray,
+        framing: Framing,
+        r: float,
+        sparse: np.ndarray | None,
+        valid: tuple[float, float],
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Turn canonical depth (h, w) into anchored metres (H, W), none outside the valid range."""
-        low, high = self.settings.min_depth * r, self.settings.max_depth * r
+        """Turn canonical depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
+        low, high = valid
         depth = framing.restore(np.nan_to_num(field, nan=0.0)) * np.float32(r)
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None
