@@ -114,7 +114,8 @@ class DepthEstimator:
             sparse = anchoring.without_strays(sparse)
             sparse, unknown = anchoring.within_range(sparse, *valid)
         if sparse is not None and sparse.any():
-            points = framing.sparse(sparse) / np.float32(r)
+            # A point far beyond what the network was trained for still says "beyond", no more.
+            points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x = self._input(framing.image(rgb), points)
         clock.stop("prepare")
         # Both stages.
@@ -137,8 +138,6 @@ class DepthEstimator:
         """Return the network's input x (1, C, h, w) from image and canonical points, same size."""
         if points is None:
             points = np.zeros(rgb.shape[:2], np.float32)
-        # A point far beyond what the network was trained for still says "beyond", no more.
-        points = np.minimum(points, np.float32(1.5 * self.settings.max_depth))
         x = assemble(rgb, points, self.settings.sparse_input, self.settings.mean_depth)
         return np.ascontiguousarray(x[None], np.float32)
 
