@@ -57,6 +57,8 @@ def make_example(
             **size,
         )
     truth = without_extremes(sample.depth) if recipe.data.mask_extremes else sample.depth
+    if recipe.data.farthest:
+        truth = np.where(truth < recipe.data.farthest, truth, np.float32(0))
     rgb, depth, sparse, camera = view(
         sample.rgb, truth, draw_points(sample, recipe.sparse, rng), sample.camera
     )
