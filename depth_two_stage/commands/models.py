@@ -13,6 +13,7 @@ from . import write_json
 INPUTS = {
     "none": "RGB",
     "grey": "grey",
+    "points": "sparse",
     "zeros": "RGB, sparse",
     "filled": "RGB, filled, distance",
     "smooth": "RGB, smooth, distance",
@@ -30,9 +31,10 @@ def command(
     from rich.table import Table
     from torch.utils.flop_counter import FlopCounterMode
 
-    from depth_two_stage import networks, tables
+    from depth_two_stage import files, networks, tables
     from depth_two_stage.networks.checkpoint import SHIPPED
 
+    files.check_writable(json_file)
     shipped: dict[str, list[str]] = {}
     for name in sorted({networks.checkpoint.part_stem(p) for p in SHIPPED.glob("*.safetensors")}):
         facts = networks.checkpoint.read_header(networks.resolve(name))[0]

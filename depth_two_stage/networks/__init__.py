@@ -19,9 +19,12 @@ from .checkpoint import (
 )
 from .convolutional import CNN
 from .discriminator import PatchDiscriminator
+from .encoders import encoder_of, load_encoder
 from .fcrn import FCRN
 from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
+from .groups import parameter_groups, set_rate
+from .pretrained import initialise
 from .single_stage import SingleStage
 from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
 from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
@@ -45,10 +48,15 @@ __all__ = [
     "architecture",
     "build",
     "build_discriminator",
+    "encoder_of",
+    "initialise",
     "load",
+    "load_encoder",
+    "parameter_groups",
     "plug",
     "resolve",
     "save",
+    "set_rate",
     "settings_dict",
 ]
 

@@ -101,6 +101,8 @@ def write_checkpoint(
 
     Each file is written atomically.
 
+    ``whole`` leaves it in one file.
+
     A new file replaces an old one of the same name, however many parts that had.
     """
     from safetensors.torch import save
