@@ -21,6 +21,8 @@ COMMANDS = {
     "compare": ("compare", "Train models under one budget, measure them alike."),
     "make-bag": ("make_bag", "Make a bag of a data set."),
     "benchmark": ("benchmark", "Time conversion, network engines, cloud, map and nodes."),
+    "import-weights": ("import_weights", "Make a checkpoint of public weights."),
+    "plug": ("plug", "Make weights of a Hugging Face depth model, or of two weights' stages."),
     "models": ("models", "List networks and shipped weights."),
     "doctor": ("doctor", "Say what is missing: installation, topics, QoS, stamps, TF."),
     "config": ("config", "Print or check parameters."),

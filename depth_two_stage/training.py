@@ -17,10 +17,12 @@ from torch import nn
 from . import __version__, networks
 from .datasets import Dataset, open_dataset
 from .files import atomic_write
+from .losses import valid_pixels
+from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
 from .recipes import Recipe
 from .training_data import Batches, mean_image
-from .training_stages import CoarseStep, RefineStep, Step, TrainingError, known
+from .training_stages import CoarseStep, RefineStep, Step, TrainingError
 from .training_state import read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError", "rate_at"]
@@ -52,6 +54,8 @@ def specification(recipe: Recipe) -> tuple[dict[str, Any], dict[str, torch.Tenso
     spec, weights = networks.architecture(recipe.model, recipe.width), None
     if recipe.plug is not None:
         spec, weights = networks.plug(spec, recipe.plug, recipe.width)
+    if recipe.init_std is not None and spec["stage_one"] is not None:
+        spec["stage_one"]["init_std"] = recipe.init_std
     settings = spec["settings"]
     if recipe.input_size is not None:
         before = networks.NetworkSettings(**settings)
@@ -115,13 +119,17 @@ class Run:
 
     def _start_from(self, plugged: dict[str, torch.Tensor] | None) -> None:
         """Weights that are there before training: a plugged stage one, an encoder's file."""
-        one = self.model.stage_one
+        one, self.encoder = self.model.stage_one, None
         self.stages = [name for name in STAGES if getattr(self.model, name) is not None]
         if plugged is not None:  # it was trained elsewhere and stays as it is
             one.load_state_dict(plugged)
             self.stages.remove("stage_one")
         if getattr(one, "frozen", False) and "stage_one" in self.stages:
             self.stages.remove("stage_one")
+        if self.recipe.encoder_weights is not None:
+            self.encoder = load_encoder(
+                self.model, self.recipe.encoder_weights, self.recipe.encoder_channel
+            )
         if not self.stages:
             raise TrainingError(
                 f"plug: expected something that is left to train, got {self.recipe.plug!r} alone"
@@ -200,7 +208,7 @@ class Run:
         self, update: Step, x: torch.Tensor, target: torch.Tensor, per_epoch: int
     ) -> dict[str, torch.Tensor]:
         """One step; a batch without any depth is counted and logged, and teaches nothing."""
-        if known(target).any():
+        if valid_pixels(target).any():
             return update(x, target)
         self.empty[update.name] += 1
         if self.empty[update.name] > self.step and self.step + 1 >= per_epoch:
@@ -295,6 +303,7 @@ class Run:
                 },
                 "images": self.images,
                 "batches_without_depth": self.empty,
+                "encoder": self.encoder,
             }
             networks.save(path, self.model.cpu(), self.spec, facts)
             with atomic_write(self.out / "recipe.json", "w") as stream:

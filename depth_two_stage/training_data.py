@@ -43,28 +43,34 @@ def make_example(
 
     The camera's focal length becomes the network's canonical one, depth is divided by the ratio.
     """
-    view = Augmentation(
-        rng,
-        settings.input_size,
-        settings.focal,
-        recipe.view.rotation,
-        recipe.view.scale,
-        recipe.view.flip,
-        recipe.view.colour,
-    )
+    size = {"size": settings.input_size, "focal": settings.focal}
+    drawn = recipe.view
+    if drawn.paper is not None:
+        view = Augmentation.of(drawn.paper, rng, **size)
+    else:
+        view = Augmentation(
+            rng,
+            rotation=drawn.rotation,
+            scale=drawn.scale,
+            flip=drawn.flip,
+            colour=drawn.colour,
+            **size,
+        )
     truth = without_extremes(sample.depth) if recipe.data.mask_extremes else sample.depth
+    if recipe.data.farthest:
+        truth = np.where(truth < recipe.data.farthest, truth, np.float32(0))
     rgb, depth, sparse, camera = view(
         sample.rgb, truth, draw_points(sample, recipe.sparse, rng), sample.camera
     )
     ratio = np.float32(camera.focal / settings.focal)
-    x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth)
+    x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth, settings.colour)
     height, width = settings.refined_size
     target = cv2.resize(depth / ratio, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]
 
 
 def without_extremes(depth: np.ndarray) -> np.ndarray:
-    """Depth (H, W) m without the pixels at the image's smallest and largest value (C, 3.1).
+    """Depth (H, W) m without the pixels at the image's smallest and largest value (C, section 4).
 
     There the sensor has reached its limits; C masks them.
     """

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from . import losses
+from .datasets.augmentation import PairAugmentation
+from .networks.groups import parameter_groups, set_rate
 from .networks.two_stage import TwoStage
 from .recipes import Recipe, StageOne
 
@@ -95,13 +98,7 @@ class Step:
     def rate(self, value: float) -> None:
         """Set the learning rate; a group of parameters may have a factor of its own."""
         for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = value * group.get("factor", 1.0)
-
-
-def known(target: Tensor) -> Tensor:
-    """Where a target (B, 1, H, W) m says something: bool of its shape."""
-    return (target > 0) & target.isfinite()
+            set_rate(optimizer, value)
 
 
 class CoarseStep(Step):
@@ -121,7 +118,8 @@ class CoarseStep(Step):
         only_trains((model,), (model.stage_one,))
         self.optimizers["network"] = _optimizer(stage, model.stage_one)
         self.coarse = distributed(_Coarse(model))
-        self.loss_name, self.loss = stage.loss, losses.LOSSES[stage.loss]
+        options = {} if stage.lam is None else {"lam": stage.lam}
+        self.loss_name, self.loss = stage.loss, losses.choose(stage.loss, **options)
         # D's networks learn fractions of the largest depth; so does its loss.
         self.unit = model.settings.max_depth if stage.fraction else 1.0
 
@@ -129,20 +127,14 @@ class CoarseStep(Step):
         """Input (B, C, h, w), target (B, 1, H, W) m → the loss."""
         with self.autocast():
             prediction = self.coarse(x)
-        valid = known(target)
+        valid = losses.valid_pixels(target)
         loss = self.loss(prediction.float() / self.unit, target / self.unit, valid)
         return self.descend({self.loss_name: loss}, "network")
 
 
 def _optimizer(stage: StageOne, network: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimizer; an encoder that was trained before may learn at a rate of its own."""
-    encoder = getattr(network, "encoder", None)
-    groups = [{"params": list(network.parameters())}]
-    if encoder is not None and stage.encoder_rate != 1:
-        old = list(encoder.parameters())
-        known = {id(parameter) for parameter in old}
-        new = [p for p in network.parameters() if id(p) not in known]
-        groups = [{"params": old, "factor": stage.encoder_rate}, {"params": new}]
+    groups = parameter_groups(network, stage.encoder_rate)
     if stage.optimizer == "sgd":
         return torch.optim.SGD(groups, stage.rate, stage.momentum, weight_decay=stage.weight_decay)
     kind = torch.optim.Adam if stage.optimizer == "adam" else torch.optim.AdamW
@@ -168,7 +160,7 @@ class RefineStep(Step):
         super().__init__(recipe, device)
         self.name, self.model = name, model
         self.discriminator, self.stage = discriminator, recipe.stage_two
-        self.loss = losses.LOSSES[self.stage.loss]
+        self.loss = losses.choose(self.stage.loss)
         generator = getattr(model, name)
         only_trains((model, discriminator), (generator, discriminator))
         parts = {"generator": generator, "discriminator": discriminator}
@@ -178,22 +170,28 @@ class RefineStep(Step):
             )
         self.refine, self.judge = distributed(_Refine(model, name)), distributed(discriminator)
 
-    def sees(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What conditions both players, and what stands where there is no truth, [-1, 1]."""
+    def sees(self, x: Tensor) -> Tensor:
+        """What the players are given: the rough depth (m), or the input of a single cGAN."""
         if self.model.stage_one is None:
-            condition = self.model.condition(x).float()
-            return condition, torch.zeros_like(condition[:, :1])
+            return self.model.condition(x).float()
         rough = self.model.coarse(x)
         if self.name == "stage_three":
             rough = self.model.refine(rough, ("stage_two",))
-        rough = self.model.normalise(rough.float())
-        return rough, rough
+        return rough.float()
 
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Input (B, C, h, w), target (B, 1, H, W) m → the losses of both players."""
-        valid, normalise = known(target), self.model.normalise
+        normalise = self.model.normalise
         with torch.no_grad(), self.autocast():
-            condition, elsewhere = self.sees(x)
+            given = self.sees(x)
+        if self.model.stage_one is None:
+            condition, elsewhere = given, torch.zeros_like(target)
+        else:
+            if self.stage.pairs is not None:  # a function of the step, like dropout
+                draw = np.random.default_rng(torch.initial_seed() % 2**63)
+                given, target = PairAugmentation.of(self.stage.pairs, draw)(given, target)
+            condition = elsewhere = normalise(given)
+        valid = losses.valid_pixels(target)
         with self.autocast():
             refined = self.refine(condition).float()
         # Where there is no truth, both pairs show the same: nothing there tells them apart.
@@ -202,19 +200,20 @@ class RefineStep(Step):
         # 1. The discriminator: real against refined, halved as in the work that A builds on.
         with self.autocast():
             sees_real, sees_fake = self.judge(condition, real), self.judge(condition, fake.detach())
-        against = losses.adversarial(sees_real.float(), True)
-        against = 0.5 * (against + losses.adversarial(sees_fake.float(), False))
+        against = losses.discriminator(sees_real.float(), sees_fake.float())
         found: dict[str, Any] = self.descend({"discriminator": against}, "discriminator")
         # 2. The generator: be taken for real, and stay near the truth (A, eq. 3).
         self.discriminator.requires_grad_(False)
         with self.autocast():
             logits = self.discriminator(condition, fake)
+        # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them. Of the
+        # logarithm (A as printed) the unit is a constant.
+        unit = 1.0 if self.stage.loss == "log_l1" else 2 / self.model.settings.max_depth
+        pixel = unit * self.loss(refined, target, valid)
+        terms = losses.generator(logits.float(), pixel, self.stage.l1, self.stage.form)
         terms = {
-            "adversarial": self.stage.adversarial * losses.adversarial(logits.float(), True),
-            # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them.
-            self.stage.loss: self.stage.l1
-            * (2 / self.model.settings.max_depth)
-            * self.loss(refined, target, valid),
+            "adversarial": self.stage.adversarial * terms["adversarial"],
+            self.stage.loss: terms["pixel"],
         }
         found |= self.descend(terms, "generator")
         self.discriminator.requires_grad_(True)

@@ -104,7 +104,7 @@ def validate(
             rows = np.minimum((v + 0.5) * height / points.shape[0], height - 1).astype(int)
             columns = np.minimum((u + 0.5) * width / points.shape[1], width - 1).astype(int)
             sparse[rows, columns] = points[v, u] / ratio
-            x = assemble(rgb, sparse, settings.sparse_input, settings.mean_depth)
+            x = assemble(rgb, sparse, settings.sparse_input, settings.mean_depth, settings.colour)
             x = torch.from_numpy(x)[None].to(device, memory_format=torch.channels_last)
             with autocast():
                 outputs = model(x)

@@ -447,6 +447,7 @@ def test_cloud_without_returns(make):
         (XYZ, {"row_step": 40}, r"width \* point_step = 60, got 40"),
         (XYZ, {"data": bytes(59)}, r"row_step \* height = 60 bytes, got 59"),
         (XYZ, {"point_step": 8, "width": 5}, r"points.z: expected an offset of at most 4"),
+        (XYZ, {"point_step": 3}, r"points: expected point_step of at least 4 \(x\), got 3"),
     ],
 )
 def test_malformed_clouds(make, dtype, changes, text):

@@ -13,6 +13,7 @@ from . import write_json
 INPUTS = {
     "none": "RGB",
     "grey": "grey",
+    "points": "sparse",
     "zeros": "RGB, sparse",
     "filled": "RGB, filled, distance",
     "smooth": "RGB, smooth, distance",
@@ -67,5 +68,11 @@ def command(
             f"{row['gflop']:.1f}",
             ", ".join(row["weights"]) or "-",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(
+        "Any of them, other weights, or a metric depth model of Hugging Face's transformers can "
+        "be stage one: depth-two-stage plug hf:FOLDER -o FILE",
+        markup=False,
+    )
     write_json(json_file, rows)

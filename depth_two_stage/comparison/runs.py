@@ -266,7 +266,8 @@ def grid_pattern(model: torch.nn.Module, sample: Sample) -> float:
     """
     height, width = model.settings.input_size
     rgb = cv2.resize(sample.rgb, (width, height), interpolation=cv2.INTER_AREA)
-    x = assemble(rgb, None, model.settings.sparse_input, model.settings.mean_depth)
+    settings = model.settings
+    x = assemble(rgb, None, settings.sparse_input, settings.mean_depth, settings.colour)
     out = model.stage_one(torch.from_numpy(x)[None])[0, 0].float().numpy()
     if model.scale is not None:
         out = out * model.scale

@@ -65,18 +65,18 @@ class FastUp(nn.Module):
 
     A 3×3, B 2×3, C 3×2 and D 2×2 give the pixels (2i, 2j), (2i+1, 2j), (2i, 2j+1), (2i+1, 2j+1).
     ``side`` is where the even-sized kernels look: ``bottom_right`` equals PlainUp, ``top_left``
-    is the padding of the authors' released weights.
+    is the padding of the authors' released weights, whose four convolutions have a ``bias`` each.
     """
 
-    def __init__(self, cin: int, cout: int, side: str = "bottom_right") -> None:
+    def __init__(self, cin: int, cout: int, side: str = "bottom_right", bias: bool = False) -> None:
         super().__init__()
         if side not in SIDES:
             raise ValueError(f"side: expected one of {', '.join(SIDES)}, got {side!r}")
         self.side = side
-        self.conv_a = nn.Conv2d(cin, cout, (3, 3), bias=False)
-        self.conv_b = nn.Conv2d(cin, cout, (2, 3), bias=False)
-        self.conv_c = nn.Conv2d(cin, cout, (3, 2), bias=False)
-        self.conv_d = nn.Conv2d(cin, cout, (2, 2), bias=False)
+        self.conv_a = nn.Conv2d(cin, cout, (3, 3), bias=bias)
+        self.conv_b = nn.Conv2d(cin, cout, (2, 3), bias=bias)
+        self.conv_c = nn.Conv2d(cin, cout, (3, 2), bias=bias)
+        self.conv_d = nn.Conv2d(cin, cout, (2, 2), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Four convolutions, interleaved."""
@@ -119,18 +119,24 @@ class FastUp(nn.Module):
         }
 
 
-def _up(cin: int, cout: int, fast: bool, side: str, filling: str) -> nn.Module:
+def _up(cin: int, cout: int, fast: bool, side: str, filling: str, bias: bool = False) -> nn.Module:
     if fast and filling != "zeros":
         raise ValueError(f"fast: expected False with filling {filling!r}, which leaves no zeros")
-    return FastUp(cin, cout, side) if fast else PlainUp(cin, cout, side, filling)
+    if bias and not fast:
+        raise ValueError("fast: expected True with biases, of which the plain form has none")
+    return FastUp(cin, cout, side, bias) if fast else PlainUp(cin, cout, side, filling)
 
 
 class DeConv(nn.Sequential):
-    """E's 2×2 deconvolution with stride 2, BN, ReLU: (B, cin, H, W) → (B, cout, 2H, 2W)."""
+    """E's 2×2 deconvolution with stride 2, BN, ReLU: (B, cin, H, W) → (B, cout, 2H, 2W).
 
-    def __init__(self, cin: int, cout: int) -> None:
+    ``kernel`` 3 is another of sparse-to-dense's decoders.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: int = 2) -> None:
+        padding, more = (kernel - 1) // 2, kernel % 2
         super().__init__(
-            nn.ConvTranspose2d(cin, cout, 2, 2, bias=False),
+            nn.ConvTranspose2d(cin, cout, kernel, 2, padding, more, bias=False),
             nn.BatchNorm2d(cout),
             nn.ReLU(inplace=True),
         )
@@ -164,16 +170,18 @@ class UpProj(nn.Module):
         fast: bool = True,
         side: str = "bottom_right",
         filling: str = "zeros",
+        bias: bool = False,
     ) -> None:
         super().__init__()
+        form = (fast, side, filling, bias)
         self.upper = nn.Sequential(
-            _up(cin, cout, fast, side, filling),
+            _up(cin, cout, *form),
             nn.BatchNorm2d(cout),
             nn.ReLU(inplace=True),
-            nn.Conv2d(cout, cout, 3, padding=1, bias=False),
+            nn.Conv2d(cout, cout, 3, padding=1, bias=bias),
             nn.BatchNorm2d(cout),
         )
-        self.lower = nn.Sequential(_up(cin, cout, fast, side, filling), nn.BatchNorm2d(cout))
+        self.lower = nn.Sequential(_up(cin, cout, *form), nn.BatchNorm2d(cout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Project both ways, add, rectify."""

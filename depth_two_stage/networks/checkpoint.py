@@ -91,9 +91,17 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def write_checkpoint(
-    path: str | Path, state: dict[str, Tensor], facts: dict[str, Any], half: bool = True
+    path: str | Path,
+    state: dict[str, Tensor],
+    facts: dict[str, Any],
+    half: bool = True,
+    whole: bool = False,
 ) -> list[Path]:
-    """Write a state dict (fp16 when ``half``), cut into parts under 15 MB; atomic each.
+    """Write a state dict (fp16 when ``half``), cut into parts under 15 MB unless ``whole``.
+
+    Each file is written atomically.
+
+    ``whole`` leaves it in one file.
 
     A new file replaces an old one of the same name, however many parts that had.
     """
@@ -107,7 +115,7 @@ def write_checkpoint(
         .contiguous()
         for name, value in state.items()
     }
-    parts = _cut(tensors)
+    parts = [tensors] if whole else _cut(tensors)
     names = [
         path.name if len(parts) == 1 else f"{path.stem}-{index}-of-{len(parts)}.safetensors"
         for index in range(1, len(parts) + 1)

@@ -26,6 +26,8 @@ def to_fast(plain: PlainUp) -> FastUp:
 def to_plain(fast: FastUp) -> PlainUp:
     """The plain form of an up-convolution, with its weights and padding side."""
     weight = fast.conv_a.weight
+    if fast.conv_a.bias is not None:
+        raise ValueError("bias: expected none in a plain up-convolution, got four")
     plain = PlainUp(weight.shape[1], weight.shape[0], fast.side)
     plain.conv.weight.data = _kernel([getattr(fast, letter).weight.detach() for letter in LETTERS])
     return plain.to(weight)

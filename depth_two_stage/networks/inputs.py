@@ -13,10 +13,16 @@ import numpy as np
 
 from .. import interpolation
 
-CHANNELS = {"none": 3, "grey": 1, "zeros": 4, "filled": 5, "smooth": 5}
+CHANNELS = {"none": 3, "grey": 1, "points": 1, "zeros": 4, "filled": 5, "smooth": 5}
 FILLED = ("filled", "smooth")  # the network predicts a correction to the filled depth
 RGB_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, as torchvision's encoders
 RGB_STD = np.array([0.229, 0.224, 0.225], np.float32)
+# What is subtracted from a colour of 0…1, and by what it is divided then.
+COLOURS = {
+    "imagenet": (RGB_MEAN, RGB_STD),
+    "unit": (np.float32(0), np.float32(1)),  # sparse-to-dense
+    "bytes": (np.float32(0), np.float32(1 / 255)),  # E's released weights see 0…255
+}
 MeanDepth = float | Sequence[Sequence[float]]  # metres: of all pixels, or a small image (h, w)
 FAR = 128.0  # px; farther from the nearest point is all the same
 
@@ -39,14 +45,19 @@ def nearest_fill(sparse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assemble(
-    rgb: np.ndarray, sparse: np.ndarray | None, sparse_input: str, mean_depth: MeanDepth
+    rgb: np.ndarray,
+    sparse: np.ndarray | None,
+    sparse_input: str,
+    mean_depth: MeanDepth,
+    colour: str = "imagenet",
 ) -> np.ndarray:
     """Colour uint8 (h, w, 3) and sparse depth float32 (h, w) m → float32 (C, h, w).
 
     ``none``: colour (C = 3). ``grey``: its luminance alone (C = 1; D). ``zeros``: paper A's sparse
-    channel, metres, 0 between the points (C = 4). ``filled``: depth of the nearest point in metres
-    and the distance to it divided by 128 px, at most 1 (C = 5); without points the mean depth of
-    the training set (one number, or an image of any size that is resized) and 1.
+    channel, metres, 0 between the points (C = 4). ``points``: that channel alone (C = 1).
+    ``filled``: depth of the nearest point in metres and the distance to it divided by 128 px, at
+    most 1 (C = 5); without points the mean depth of the training set (one number, or an image of
+    any size that is resized) and 1. ``colour`` names how colour is normalised (``COLOURS``).
     ``smooth``: as ``filled``, with the smooth interpolation of the points (`interpolation.smooth`)
     in the place of the nearest one's depth.
     """
@@ -57,9 +68,12 @@ def assemble(
     if sparse_input == "grey":
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         return ((grey - RGB_MEAN.mean()) / RGB_STD.mean())[None]
-    x = np.empty((CHANNELS[sparse_input], *rgb.shape[:2]), np.float32)
-    x[:3] = ((rgb.astype(np.float32) / 255 - RGB_MEAN) / RGB_STD).transpose(2, 0, 1)
     has_points = sparse is not None and bool((sparse > 0).any())
+    if sparse_input == "points":
+        return (sparse if has_points else np.zeros(rgb.shape[:2])).astype(np.float32)[None]
+    x = np.empty((CHANNELS[sparse_input], *rgb.shape[:2]), np.float32)
+    mean, std = COLOURS[colour]
+    x[:3] = ((rgb.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)
     if sparse_input == "zeros":
         x[3] = sparse if has_points else 0
     elif sparse_input in FILLED:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .inputs import CHANNELS, FILLED, MeanDepth
+from .inputs import CHANNELS, COLOURS, FILLED, MeanDepth
 
 MAX_SIDE = 8192  # pixels
 
@@ -22,7 +22,9 @@ class NetworkSettings:
     Sizes are (height, width); depths in metres as a camera of ``focal`` px (at ``input_size``)
     would see them; ``sparse_input`` is explained in ``inputs.assemble``. ``aligned`` cuts stage
     one's output to the part that lies over the input (228×304 → 114×152 of 128×160) before it is
-    resized; without it the whole output is stretched over the image, as the papers do.
+    resized; without it the whole output is stretched over the image, as the papers do, with
+    ``corners`` so that corner pixels lie on corner pixels (sparse-to-dense). ``colour`` is how
+    colour is normalised (``inputs.COLOURS``).
     """
 
     input_size: tuple[int, int] = (228, 304)
@@ -33,6 +35,8 @@ class NetworkSettings:
     mean_depth: MeanDepth = 2.8
     sparse_input: str = "zeros"
     aligned: bool = False
+    colour: str = "imagenet"
+    corners: bool = False
 
     def __post_init__(self) -> None:
         for name in ("input_size", "refined_size"):
@@ -47,10 +51,10 @@ class NetworkSettings:
             raise ValueError(
                 f"mean_depth: expected positive metres, or rows of them, got {self.mean_depth!r}"
             )
-        if self.sparse_input not in CHANNELS:
-            raise ValueError(
-                f"sparse_input: expected one of {', '.join(CHANNELS)}, got {self.sparse_input!r}"
-            )
+        for name, known in (("sparse_input", CHANNELS), ("colour", COLOURS)):
+            if getattr(self, name) not in known:
+                expected = ", ".join(known)
+                raise ValueError(f"{name}: expected one of {expected}, got {getattr(self, name)!r}")
         if not 0 <= self.min_depth < self.max_depth:
             raise ValueError(
                 "min_depth, max_depth: expected 0 ≤ min < max, "
@@ -111,7 +115,10 @@ class TwoStage(nn.Module):
         if self.settings.aligned:
             out = out[..., : (x.shape[-2] + 1) // 2, : (x.shape[-1] + 1) // 2]
         out = F.interpolate(
-            out.float(), self.settings.refined_size, mode="bilinear", align_corners=False
+            out.float(),
+            self.settings.refined_size,
+            mode="bilinear",
+            align_corners=self.settings.corners,
         )
         if self.settings.sparse_input in FILLED:
             out = out + F.interpolate(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from depth_two_stage.datasets.ranges import RANGES
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -23,7 +25,8 @@ class RecipeError(ValueError):
 class Data:
     """What is learned from, and what is looked at every ``look_every`` epochs.
 
-    ``mask_extremes`` leaves out depth at an image's smallest or largest value (C, section 3.1).
+    ``mask_extremes`` leaves out depth at an image's smallest or largest value (C, section 4),
+    ``farthest`` above 0 what lies beyond so many metres (E and B, Make3D: 70).
     """
 
     dataset: str = "nyu"
@@ -34,12 +37,17 @@ class Data:
     validation_limit: int = 24
     look_every: int = 5
     mask_extremes: bool = False
+    farthest: float = 0.0
 
 
 @dataclass(frozen=True)
 class View:
-    """Augmentation (E): scale, rotation in degrees, flip probability, colour factors."""
+    """Augmentation (E): scale, rotation in degrees, flip probability, colour factors.
 
+    ``paper``, a name of `datasets.ranges.RANGES`, takes that paper's ranges instead.
+    """
+
+    paper: str | None = None
     scale: tuple[float, float] = (1.0, 1.5)
     rotation: float = 5.0
     flip: float = 0.5
@@ -69,6 +77,7 @@ class StageOne:
 
     ``iterations`` above 0 counts steps in the place of epochs (D). ``encoder_rate`` is the factor
     of the encoder's learning rate. ``fraction`` takes the loss of depth ÷ maximum depth (D).
+    ``lam`` is λ of the scale-invariant losses.
     """
 
     epochs: int = 20
@@ -82,6 +91,7 @@ class StageOne:
     factor: float = 0.2
     every: int = 5
     loss: str = "berhu"
+    lam: float | None = None
     encoder_rate: float = 1.0
     fraction: bool = False
 
@@ -90,8 +100,10 @@ class StageOne:
 class StageTwo:
     """Conditional GAN; ``l1`` is λ, the weight of ``loss`` (A: L1); ``adversarial`` (A: 1).
 
+    ``form`` of the generator's adversarial term: non_saturating, or min_max as printed.
     ``none`` is this stage's share of images without points; below 0: that of ``sparse``. A third
-    stage (B) is trained in the same way after the second.
+    stage (B) is trained in the same way after the second. ``pairs``, a name of
+    `datasets.ranges.RANGES`, changes rough depth and target as that paper does (B, Make3D).
     """
 
     epochs: int = 200
@@ -102,7 +114,9 @@ class StageTwo:
     loss: str = "l1"
     l1: float = 100.0
     adversarial: float = 1.0
+    form: str = "non_saturating"
     none: float = -1.0
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,8 @@ class Recipe:
     proportion to the size. ``plug`` is another
     stage one for it: a model, or trained weights, which then stay as they are (B, section 4.3).
     ``encoder_weights`` is a file of torchvision's names that the encoder starts from; channels
-    that it lacks start at the ``mean`` of the others or at ``zero``. ``budget`` above 0 is the
+    that it lacks start at the ``mean`` of the others or at ``zero``; ``init_std`` is the standard
+    deviation that new layers start with (E: 0.1), without it He's. ``budget`` above 0 is the
     number of images that each stage sees at most, its schedule pressed together.
     """
 
@@ -128,6 +143,7 @@ class Recipe:
     plug: str | None = None
     encoder_weights: str | None = None
     encoder_channel: str = "mean"
+    init_std: float | None = None
     budget: int = 0
     seed: int = 0
     device: str = "auto"
@@ -140,6 +156,10 @@ class Recipe:
     stage_two: StageTwo = field(default_factory=StageTwo)
 
 
+LOSS_NAMES = (
+    *("berhu", "berhu_image", "rmse", "l1", "l2", "half_l2"),
+    *("scale_invariant", "scale_invariant_printed", "log_l1"),
+)
 CHOICES = {
     "device": ("auto", "cuda", "cpu"),
     "precision": ("fp32", "fp16", "bf16"),
@@ -147,8 +167,11 @@ CHOICES = {
     "stage_one.optimizer": ("sgd", "adam", "adamw"),
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
-    "stage_one.loss": ("berhu", "rmse", "l1", "l2"),
-    "stage_two.loss": ("l1", "rmse"),
+    "stage_one.loss": LOSS_NAMES,
+    "stage_two.loss": ("l1", "rmse", "log_l1"),
+    "stage_two.form": ("non_saturating", "min_max"),
+    "view.paper": tuple(RANGES),
+    "stage_two.pairs": tuple(RANGES),
 }
 AT_LEAST_ONE = {
     "save_every",
