@@ -35,6 +35,8 @@ def data_files() -> list[tuple[str, list[str]]]:
 
 
 OPENVINO = ["openvino>=2025.0"]
+# Stage one from a Hugging Face folder; it reads the folder's files without Pillow or torchvision.
+HUGGINGFACE = ["transformers>=4.45", "huggingface-hub>=0.23"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 # ROS 2 from wheels, for machines where no ROS is sourced; never beside a sourced one.
 ROS = [
@@ -66,6 +68,7 @@ setup(
         NAME: ["py.typed"],
         f"{NAME}.checkpoints": ["*.safetensors", "*.json", "*.md"],
         f"{NAME}.recipes": ["*.yaml"],
+        f"{NAME}.comparison": ["*.yaml", "figures/*.yaml"],
     },
     data_files=data_files(),
     zip_safe=False,
@@ -76,6 +79,7 @@ setup(
         "opencv-python-headless>=4.5.4",
         "h5py>=3.6",
         "PyYAML>=5.4",
+        "matplotlib>=3.5",
         "torch>=2.2",
         "safetensors>=0.4",
         "open3d>=0.18",
@@ -87,6 +91,7 @@ setup(
     extras_require={
         "openvino": OPENVINO,
         "onnx": ONNX,
+        "huggingface": HUGGINGFACE,
         "ros": ROS,
         "test": TEST,
         "lint": LINT,

@@ -8,11 +8,12 @@ fades to that of coarser grids, and with few points it is held back (shrunk towa
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from depth_two_stage.interpolation import LEVELS, enlarge, grid_coordinates, spread
 
-__all__ = ["METHODS", "anchor", "without_strays"]
+__all__ = ["METHODS", "anchor", "within_range", "without_strays"]
 
 METHODS = ("none", "scale", "residual")
 
@@ -75,6 +76,29 @@ def without_strays(sparse: np.ndarray) -> np.ndarray:
         sparse = sparse.copy()
         sparse[rows[strays], columns[strays]] = 0
     return sparse
+
+
+def within_range(
+    sparse: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return sparse (H, W) m, 0 = none, as the network may see it, and where no depth can be told.
+
+    Nearer than `low` is the sensor's own mount or noise: dropped. Points beyond `high` tell the
+    network what lies beyond where there are enough of them (`without_strays` has looked at those).
+    Of a few, each would spoil the depth of half the image: they take only their surroundings, a
+    disc of a twentieth of the width, returned as a mask (H, W), or None.
+    """
+    if not ((sparse > 0) & (sparse < low)).any() and not (sparse > high).any():
+        return sparse, None
+    sparse = np.where(sparse >= low, sparse, np.float32(0))
+    far = sparse > high
+    if not far.any() or np.count_nonzero(sparse) > NEIGHBOURS:
+        return sparse, None
+    unknown = np.zeros(sparse.shape, np.uint8)
+    radius = max(1, round(sparse.shape[1] / 20))
+    for row, column in zip(*np.nonzero(far), strict=True):
+        cv2.circle(unknown, (int(column), int(row)), radius, 1, cv2.FILLED)
+    return np.where(far, np.float32(0), sparse), unknown > 0
 
 
 def inliers(rows: np.ndarray, columns: np.ndarray, error: np.ndarray, shape) -> np.ndarray:

@@ -110,7 +110,8 @@ class Camera:
         if T_camera_points is not None:
             T = np.asarray(T_camera_points, np.float64)
             points = points @ T[:3, :3].T + T[:3, 3]
-        points = points[np.isfinite(points).all(axis=1) & (points[:, 2] > 1e-6)]
+        ahead = (points[:, 2] > 1e-6) & (points[:, 2] < np.finfo(np.float32).max)
+        points = points[np.isfinite(points).all(axis=1) & ahead]
         uv, z = self.pixels(points)
         sparse = np.zeros(self.size, np.float32)
         # The bound is checked before the cast: a huge coordinate would wrap around in an integer.
@@ -154,7 +155,11 @@ class Lens:
             raise ValueError(f"distortion: expected 4, 5, 8, 12 or 14 values, got {self.D.size}")
         if not all(np.isfinite(part).all() for part in (self.K, self.D, self.R)):
             raise ValueError("lens: expected finite K, D and R, got NaN or infinity")
-        if np.abs(self.R @ self.R.T - np.eye(3)).max() > 0.01 or np.linalg.det(self.R) < 0:
+        if (
+            np.abs(self.R).max() > 1.01
+            or np.abs(self.R @ self.R.T - np.eye(3)).max() > 0.01
+            or np.linalg.det(self.R) < 0
+        ):
             raise ValueError(f"lens: expected R to be a rotation, got {self.R.tolist()}")
         raw = Camera.from_K(self.K, self.width, self.height)  # raises on a focal length of 0
         object.__setattr__(self, "width", raw.width)  # 640.0 from a file is 640

@@ -45,6 +45,9 @@ _COLOUR = {
 _DEPTH = {"16UC1": ("u2", 1, 1e-3), "mono16": ("u2", 1, 1e-3), "32FC1": ("f4", 1, 1.0)}
 COLOUR_ENCODINGS = tuple(_COLOUR)
 DEPTH_ENCODINGS = tuple(_DEPTH)
+#: No reading in 16-bit depth, beside REP 118's 0: what saturated (7-Scenes' Kinect, the first
+#: DepthAI cameras). Taken for 65.5 m it would be a wall far behind every room.
+SATURATED = 65535
 
 
 class MessageError(ValueError):
@@ -74,14 +77,19 @@ def to_rgb(message: Any, name: str = "image") -> np.ndarray:
 
 
 def to_depth(message: Any, name: str = "depth") -> np.ndarray:
-    """Depth Image (16UC1 mm, 32FC1 m) or CompressedImage → float32 (H, W) m, 0 = none."""
+    """Depth Image (16UC1 mm, 32FC1 m) or CompressedImage → float32 (H, W) m, 0 = none.
+
+    In 16UC1 both 0 and 65535 are none.
+    """
     if hasattr(message, "encoding"):
         values = _pixels(message, _DEPTH, name)
         scale = _DEPTH[message.encoding][2]
     else:
         values, scale = _decompressed_depth(message, name)
     if scale != 1.0:
-        return values * np.float32(scale)
+        depth = values * np.float32(scale)
+        depth[values == SATURATED] = 0
+        return depth
     depth = values.astype(np.float32, copy=False)
     valid = np.isfinite(depth) & (depth > 0)
     return depth if valid.all() else np.where(valid, depth, np.float32(0))

@@ -108,18 +108,24 @@ class DepthEstimator:
         # Into the network's geometry.
         framing = Framing.fit(camera.size, self.settings.input_size)
         r = framing.camera(camera).focal / self.settings.focal
-        points = None
+        valid = self.settings.min_depth * r, self.settings.max_depth * r
+        points = unknown = None
         if sparse is not None and sparse.any():
             sparse = anchoring.without_strays(sparse)
-            points = framing.sparse(sparse) / np.float32(r)
+            sparse, unknown = anchoring.within_range(sparse, *valid)
+        if sparse is not None and sparse.any():
+            # A point far beyond what the network was trained for still says "beyond", no more.
+            points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x = self._input(framing.image(rgb), points)
         clock.stop("prepare")
         # Both stages.
         coarse, refined = self.runtime(x)
         clock.stop("network")
         # Back to the image, metric, tied to the points.
-        depth, residual, kept = self._metric(refined, framing, r, sparse)
-        rough, _, _ = self._metric(coarse, framing, r, sparse)
+        depth, residual, kept = self._metric(refined, framing, r, sparse, valid)
+        rough, _, _ = self._metric(coarse, framing, r, sparse, valid)
+        if unknown is not None:
+            depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
         if points is not None:
             points = framing.sparse(kept.astype(np.float32)) > 0
@@ -132,8 +138,6 @@ class DepthEstimator:
         """Return the network's input x (1, C, h, w) from image and canonical points, same size."""
         if points is None:
             points = np.zeros(rgb.shape[:2], np.float32)
-        # A point far beyond what the network was trained for still says "beyond", no more.
-        points = np.minimum(points, np.float32(1.5 * self.settings.max_depth))
         x = assemble(
             rgb,
             points,
@@ -144,10 +148,15 @@ class DepthEstimator:
         return np.ascontiguousarray(x[None], np.float32)
 
     def _metric(
-        self, field: np.ndarray, framing: Framing, r: float, sparse: np.ndarray | None
+        self,
+        field: np.ndarray,
+        framing: Framing,
+        r: float,
+        sparse: np.ndarray | None,
+        valid: tuple[float, float],
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Turn canonical depth (h, w) into anchored metres (H, W), none outside the valid range."""
-        low, high = self.settings.min_depth * r, self.settings.max_depth * r
+        """Turn canonical depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
+        low, high = valid
         depth = framing.restore(np.nan_to_num(field, nan=0.0)) * np.float32(r)
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None

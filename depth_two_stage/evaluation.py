@@ -6,6 +6,7 @@ The frames walk through the same estimator and the same `slam.py` as in the live
 
 from __future__ import annotations
 
+import difflib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,10 @@ import cv2
 import numpy as np
 
 from depth_two_stage import files, interpolation, pictures
-from depth_two_stage.confidence import TOLERANCE
 from depth_two_stage.config import MappingNodeParameters
 from depth_two_stage.datasets import DatasetError, Sample, open_dataset
-from depth_two_stage.datasets.sparse import SparsePattern
+from depth_two_stage.datasets.sparse import SparsePattern, own_points
+from depth_two_stage.doubt import Doubt
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.map_evaluation import Reference, SlamRun
 from depth_two_stage.metrics import Accumulator, score
@@ -28,7 +29,6 @@ from depth_two_stage.protocols import PROTOCOLS
 __all__ = ["Plan", "default_sparse", "evaluate", "mean_depth"]
 
 Progress = Callable[[Iterable, str], Iterable]
-KEPT = 0.8  # share of pixels left when the least confident are dropped
 DRAWN = ("bernoulli", "lines")  # patterns whose samples are taken from the depth
 DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
 
@@ -58,7 +58,15 @@ class Plan:
         for name, known in (("protocol", PROTOCOLS), ("depth", DEPTHS), ("poses", POSES)):
             if getattr(self, name) not in known:
                 expected = ", ".join(known)
-                raise ValueError(f"{name}: expected one of {expected}, got {getattr(self, name)!r}")
+                given = getattr(self, name)
+                near = difflib.get_close_matches(str(given), known, 3, 0.5)
+                hint = f"; nearest: {', '.join(near)}" if near else ""
+                raise ValueError(f"{name}: expected one of {expected}, got {given!r}{hint}")
+        if self.slam and PROTOCOLS[self.protocol].stretched:
+            raise ValueError(
+                f"--slam: expected a protocol that keeps the camera's geometry, "
+                f"got {self.protocol!r}"
+            )
         for text in self.sparse:
             SparsePattern.parse(text)
 
@@ -88,6 +96,7 @@ def evaluate(
         "precision": estimator.precision,
         "anchor": estimator.anchor,
         "protocol": plan.protocol,
+        "protocol_terms": PROTOCOLS[plan.protocol].terms(),
         "averaging": "per pixel" if plan.pooled else "per image, then over images",
         "seed": plan.seed,
     }
@@ -155,6 +164,7 @@ class Row:
     def add(self, index: int, sample: Sample, picture: bool) -> None:
         """Run and measure one frame."""
         self.protocol.check(sample.camera, self.text)
+        recorded, sample = sample, self.protocol.prepare(sample)
         sparse, truth = self.samples(index, sample)
         rgb, camera = self.protocol.view(sample.rgb, sample.camera)
         estimate = self.estimator(rgb, sparse, camera)
@@ -168,11 +178,13 @@ class Row:
             depths["linear"] = interpolation.linear(sparse)
             depths["smooth"] = interpolation.smooth(sparse)
         if self.mean is not None:
-            depths["mean"] = cv2.resize(self.mean, size[::-1], interpolation=cv2.INTER_LINEAR)
+            mean = self.protocol.seen(_resized(self.mean, recorded.camera.size))
+            depths["mean"] = _resized(mean, size)
         self.points.append(0 if sparse is None else int(np.count_nonzero(sparse)))
         self.timings.append(estimate.timings_ms)
         if truth is not None:
-            self.measure(depths, truth, self.protocol.frame(estimate.confidence, size))
+            confidence = self.protocol.frame(estimate.confidence, size)
+            self.measure(depths, truth, confidence, sample.invalid_depth)
         if self.slam is not None:
             self.fuse(sample, estimate, depths)
         if picture:
@@ -185,23 +197,30 @@ class Row:
     def samples(self, index: int, sample: Sample) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return the points given and the truth, the same for the same seed, frame and pattern.
 
-        Without sensor depth, half of the measured points are given and the other half is truth.
+        Without sensor depth, half of the measured points are given and the other half is truth; if
+        none are given, a protocol of scans has all of them as truth.
         """
         rng = np.random.default_rng([self.plan.seed, index, zlib.crc32(self.text.encode())])
         sparse = self.pattern(sample, rng)
+        if self.protocol.lidar and sparse is None and sample.depth is None:
+            return None, own_points(sample)
         if sample.depth is not None or self.pattern.kind != "points":
             return sparse, sample.depth
         given = rng.random(sparse.shape) < 0.5
         return np.where(given, sparse, np.float32(0)), np.where(given, np.float32(0), sparse)
 
-    def measure(self, depths: dict, truth: np.ndarray, confidence: np.ndarray) -> None:
-        """Score every method, and how well the confidence tells right from wrong."""
+    def measure(self, depths: dict, truth: np.ndarray, confidence: np.ndarray, invalid: int):
+        """Score every method, and how well the confidence tells right from wrong.
+
+        `invalid` pixels of the truth were no depth in the recording (NaN, negative) and are none.
+        """
         protocol = self.protocol
-        target = protocol.cut(truth)
+        target = protocol.truth(truth)
         for name, depth in depths.items():
-            scores = score(protocol.cut(depth), target, protocol.low, protocol.high)
+            scores = score(protocol.answer(depth), target, low=0.0)
+            scores["invalid_targets"] += invalid
             self.scores.setdefault(name, Accumulator()).add(scores)
-        self.doubt.add(protocol.cut(depths["refined"]), target, protocol.cut(confidence))
+        self.doubt.add(protocol.answer(depths["refined"]), target, protocol.cut(confidence))
 
     def fuse(self, sample: Sample, estimate, depths: dict) -> None:
         """Hand the frame to the SLAM core and to the maps it is compared with."""
@@ -232,37 +251,6 @@ class Row:
         return result
 
 
-class Doubt:
-    """Confidence against what happened: calibration, and the error that is left when it is used."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float, float]] = []
-
-    def add(self, depth: np.ndarray, truth: np.ndarray, confidence: np.ndarray) -> None:
-        """Add a frame: depth and truth (H, W) metres, confidence (H, W)."""
-        valid = (truth > 0) & (depth > 0)
-        if not valid.any():
-            return
-        p, error, t = confidence[valid], np.abs(depth - truth)[valid], truth[valid]
-        order = np.argsort(-p, kind="stable")[: max(1, round(KEPT * len(p)))]
-        kept = np.sqrt(np.mean(error[order].astype(np.float64) ** 2))
-        everything = np.sqrt(np.mean(error.astype(np.float64) ** 2))
-        self.rows.append((p.mean(), np.mean(error < TOLERANCE * t), everything, kept))
-
-    def result(self) -> dict | None:
-        """Return the means over images; None without truth."""
-        if not self.rows:
-            return None
-        mean, right, everything, kept = (float(v) for v in np.mean(self.rows, axis=0))
-        return {
-            "mean": mean,
-            "within_5_percent": right,
-            "rmse_all": everything,
-            "rmse_most_confident_80_percent": kept,
-            "reduction": 1 - kept / everything if everything else 0.0,
-        }
-
-
 def default_sparse(dataset: Sequence[Sample]) -> str:
     """Return the pattern that suits a recording: its own points, else 200 samples of its depth."""
     first = dataset[0]
@@ -279,10 +267,16 @@ def mean_depth(name: str, root: Path, progress: Progress = lambda items, _: item
         return None
     total, count = np.zeros((120, 160)), np.zeros((120, 160))
     for sample in progress(train, "mean depth of train"):
+        if sample.depth is None:
+            continue
         depth = cv2.resize(sample.depth, (160, 120), interpolation=cv2.INTER_NEAREST)
         total += depth
         count += depth > 0
-    return (total / np.maximum(count, 1)).astype(np.float32)
+    return (total / np.maximum(count, 1)).astype(np.float32) if count.any() else None
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def write_mesh(path: Path, mesh) -> None:

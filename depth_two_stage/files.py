@@ -6,18 +6,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
 from depth_two_stage import pictures, ply
+from depth_two_stage.atomic import WriteError, atomic_path, atomic_write, check_writable
 from depth_two_stage.camera import Lens
+from depth_two_stage.messages import SATURATED
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -25,6 +24,7 @@ __all__ = [
     "WriteError",
     "atomic_path",
     "atomic_write",
+    "check_writable",
     "read_camera",
     "read_depth",
     "read_image",
@@ -49,62 +49,6 @@ class FileError(ValueError):
     """A file whose content is not what its name promises: "path: expected …, got …"."""
 
 
-class WriteError(OSError):
-    """A file that could not be written (full disk, missing rights): "path: expected …, got …"."""
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, same suffix; a whole body puts it in its place.
-
-    The content is on the disk (fsync) before it takes the name, so that a crash leaves the old
-    file or the new one. A failing body leaves the old one and no temporary file. Missing folders
-    are made. Errors of the file system become `WriteError`. Of a link the target is replaced; a
-    device or a pipe (/dev/stdout) is written as it is.
-    """
-    special = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
-    path = Path(os.path.realpath(path) if os.path.islink(path) and not special else path)
-    temporary = (
-        path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
-    )
-    try:
-        if path.is_dir():
-            raise WriteError(f"{path}: expected a file name, got a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if not special:
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    except WriteError:
-        raise
-    except OSError as error:
-        wrapped = WriteError(f"{path}: expected a writable file, got {error.strerror or error}")
-        wrapped.errno = error.errno
-        raise wrapped from error
-    finally:
-        # On success the name is gone already; a folder without rights has nothing to remove.
-        if not special and os.access(path.parent, os.W_OK | os.X_OK):
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file that appears under its name only when the body has ended well."""
-    encoding = None if "b" in mode else "utf-8"
-    with atomic_path(path) as temporary, open(temporary, mode, encoding=encoding) as file:
-        yield file
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def read_image(path: str | Path) -> np.ndarray:
     """A colour or grey image file as uint8 (H, W, 3) RGB; a truncated file is an error."""
     image = _decoded(path, cv2.IMREAD_COLOR)
@@ -116,7 +60,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
     """A 16-bit single-channel PNG of ``scale`` units per metre as float32 (H, W) m, 0 = none.
 
-    65535 is what saturated or missing depth looks like in 7-Scenes and the Kinect tools: 0 here.
+    65535 is saturated, which is no reading either (`messages.SATURATED`): 0 here.
     """
     image = _decoded(path, cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -126,7 +70,7 @@ def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
             f"{path}: expected a 16-bit single-channel PNG, got {image.dtype} {image.shape}"
         )
     depth = image.astype(np.float32) / np.float32(scale)
-    depth[image == 65535] = 0
+    depth[image == SATURATED] = 0
     return depth
 
 
@@ -146,7 +90,7 @@ def write_depth(path: str | Path, depth: np.ndarray, scale: float = 1000.0) -> N
     What is invalid, or too far for 16 bits (65.534 m at 1000 units), is written as none.
     """
     units = np.rint(np.asarray(depth, np.float64) * scale)
-    fits = np.isfinite(units) & (units > 0) & (units < 65535)
+    fits = np.isfinite(units) & (units > 0) & (units < SATURATED)
     _, data = cv2.imencode(".png", np.where(fits, units, 0).astype(np.uint16))
     with atomic_write(path) as file:
         file.write(data.tobytes())

@@ -1,21 +1,127 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses on depth maps (B, 1, H, W) m; where ``valid`` (bool, same shape) is False, no gradient."""
+"""Losses on depth maps (B, 1, H, W) m; where ``valid`` (bool, same shape) is False, no gradient.
+
+``valid_pixels`` and ``check_batch`` are the door: what is no number is masked and counted, and a
+batch without any depth is an error. The losses themselves are 0 for it, with a gradient of zeros:
+in a distributed run the other processes wait for that. ``choose`` takes a loss of ``LOSSES`` with
+its options; what the two players of the cGAN lower stands in `adversarial_losses`.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from .adversarial_losses import adversarial, discriminator, generator, min_max
+
+__all__ = [
+    "LOSSES",
+    "adversarial",
+    "berhu",
+    "berhu_image",
+    "check_batch",
+    "choose",
+    "discriminator",
+    "generator",
+    "half_l2",
+    "l1",
+    "l2",
+    "log_l1",
+    "min_max",
+    "not_numbers",
+    "rmse",
+    "scale_invariant",
+    "scale_invariant_printed",
+    "valid_pixels",
+]
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+# --- the door ------------------------------------------------------------------------------------
+
+
+def valid_pixels(target: Tensor, farthest: float = float("inf")) -> Tensor:
+    """Which pixels of a target (m, 0 = none) are learned from: finite, above 0, below ``farthest``.
+
+    E and B leave out what lies beyond 70 m on Make3D (E, section 4.3).
+    """
+    return (target > 0) & (target < farthest)  # what is NaN is neither
+
+
+def not_numbers(target: Tensor) -> int:
+    """How many pixels of a target are NaN or infinite: masked by ``valid_pixels``."""
+    return int((~torch.isfinite(target)).sum())
+
+
+def check_batch(
+    target: Tensor, names: Sequence[str] = (), farthest: float = float("inf")
+) -> Tensor:
+    """The valid pixels of a batch of targets (B, 1, H, W) m; raises where there are none.
+
+    ``names`` are the frames, for the message. A single image without depth in a batch that has
+    some weighs nothing and is no error.
+    """
+    if target.ndim != 4 or target.shape[1] != 1:
+        raise ValueError(f"target: expected shape (B, 1, H, W), got {tuple(target.shape)}")
+    if not target.is_floating_point():
+        raise ValueError(f"target: expected floating point metres, got {target.dtype}")
+    valid = valid_pixels(target, farthest)
+    if not valid.any():
+        frames = f" ({', '.join(names)})" if names else ""
+        raise ValueError(
+            f"target: expected at least one valid pixel in the batch{frames}, got none in "
+            f"{len(target)} × {target.shape[2]}×{target.shape[3]}: {not_numbers(target)} NaN or "
+            f"infinite, the others 0, negative or beyond {farthest} m"
+        )
+    return valid
+
+
+# --- what they share -----------------------------------------------------------------------------
+
+
+def _check(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
+    """Shapes have to be equal: broadcasting would make another loss."""
+    for name, other in (("target", target), ("valid", valid)):
+        if other.shape != prediction.shape:
+            raise ValueError(
+                f"{name}: expected the prediction's shape {tuple(prediction.shape)}, "
+                f"got {tuple(other.shape)}"
+            )
+    if valid.dtype != torch.bool:
+        raise ValueError(f"valid: expected bool, got {valid.dtype}")
 
 
 def _error(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Signed error, 0 where not valid; masked first, so that a NaN there reaches no gradient."""
-    return torch.where(valid, prediction - target, 0)
+    _check(prediction, target, valid)
+    return torch.where(valid, prediction, 0) - torch.where(valid, target, 0)
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid pixels of values that are 0 elsewhere; 0 when there are none."""
+    """Mean over the valid pixels of the batch, of values that are 0 elsewhere; 0 for none."""
     return values.sum() / valid.sum().clamp(min=1)
+
+
+def _images(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the images that have a valid pixel, of one value for each (B,); 0 for none."""
+    there = valid.flatten(1).any(1)
+    return torch.where(there, values, 0).sum() / there.sum().clamp(min=1)
+
+
+def _counts(valid: Tensor) -> Tensor:
+    """Valid pixels of each image, at least 1: (B,)."""
+    return valid.flatten(1).sum(1).clamp(min=1)
+
+
+# --- the losses ----------------------------------------------------------------------------------
 
 
 def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -24,8 +130,17 @@ def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared error, m²."""
+    """Mean squared error, m² (E's L2; C, section 5.3.1)."""
     return _mean(_error(prediction, target, valid).square(), valid)
+
+
+def half_l2(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """(1/2n) Σ ‖y − y′‖² with n the images of the batch (D, eq. 1): a sum over pixels.
+
+    D writes it for depth in 0…1, to which the caller divides. It grows with the map, so the rate
+    that fits is below that of l2.
+    """
+    return _error(prediction, target, valid).square().sum() / (2 * len(prediction))
 
 
 def rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -35,16 +150,15 @@ def rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     unlike ``l1`` and ``berhu`` it aims at the mean of what depth may be, not at the median.
     Images without a valid pixel count as none.
     """
-    counts = valid.sum((1, 2, 3))
-    squares = _error(prediction, target, valid).square().sum((1, 2, 3)) / counts.clamp(min=1)
+    squares = _error(prediction, target, valid).square().flatten(1).sum(1) / _counts(valid)
     # The square root has no slope at 0: a tenth of a millimetre keeps it finite.
-    return (squares + 1e-8).sqrt().mul(counts > 0).sum() / (counts > 0).sum().clamp(min=1)
+    return _images((squares + 1e-8).sqrt(), valid)
 
 
 def berhu(prediction: Tensor, target: Tensor, valid: Tensor, maximum: str = "batch") -> Tensor:
     """Reverse Huber (E, eq. 1): |e| up to c, (e² + c²) / 2c beyond; c = 0.2 · max |e|.
 
-    The maximum is taken over the whole ``batch`` (E, A) or over each ``image`` (C). c is a
+    The maximum is taken over the whole ``batch`` (E, A, B) or over each ``image`` (C). c is a
     constant of the step: no gradient flows through it.
     """
     if maximum not in ("batch", "image"):
@@ -55,13 +169,92 @@ def berhu(prediction: Tensor, target: Tensor, valid: Tensor, maximum: str = "bat
     return _mean(torch.where(error <= c, error, (error.square() + c.square()) / (2 * c)), valid)
 
 
-def adversarial(logits: Tensor, real: bool) -> Tensor:
-    """Log-likelihood of the patches being real (or not), as a loss to lower (A, eq. 2; B, eq. 2).
+def berhu_image(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """C's berHu (section 5.3.3): the maximum over each image."""
+    return berhu(prediction, target, valid, "image")
 
-    The generator lowers ``adversarial(D(rough, fake), True)``, the non-saturating form.
+
+def log_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Logarithm of each image's ‖y − G‖₁, mean over the images: A, eq. 2 as printed.
+
+    Another unit than metres adds a constant and changes no gradient. Unbounded below, so a norm
+    under a micrometre counts as one.
     """
-    wanted = torch.ones_like(logits) if real else torch.zeros_like(logits)
-    return F.binary_cross_entropy_with_logits(logits, wanted)
+    norms = _error(prediction, target, valid).abs().flatten(1).sum(1)
+    return _images(norms.clamp(min=1e-6).log(), valid)
 
 
-LOSSES = {"l1": l1, "l2": l2, "rmse": rmse, "berhu": berhu}
+def scale_invariant(
+    prediction: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    lam: float = 0.5,
+    least: float = 0.01,
+    printed: bool = False,
+) -> Tensor:
+    """(1/n) Σ d² − (λ/n²) (Σ d)², d = log y − log ŷ, of each image; mean over images (C, 5.3.2).
+
+    ``lam`` is λ in [0, 1]; C gives none, 0.5 is Eigen et al.'s, whose λ/n² this is. ``printed``
+    takes C's λ/n, which is unbounded below, with a warning. A prediction below ``least`` m, where
+    there is no logarithm, continues along the tangent: it is drawn back instead of stuck.
+    """
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam: expected λ in [0, 1], got {lam!r}")
+    if not least > 0:
+        raise ValueError(f"least: expected positive metres, got {least!r}")
+    if printed:
+        warnings.warn(
+            "scale_invariant as C prints it, (λ/n) (Σ d)², is unbounded below: "
+            "a common factor on the depth lowers it for ever",
+            stacklevel=2,
+        )
+    _check(prediction, target, valid)
+    # Masked before the logarithm: 0 and NaN there reach no gradient.
+    y, guess = torch.where(valid, target, 1), torch.where(valid, prediction, 1)
+    above = guess.clamp(min=least)
+    d = y.log() - (above.log() + (guess - above) / least)
+    d = torch.where(valid, d, 0).flatten(1)
+    n = _counts(valid)
+    second = d.sum(1).square() * lam / (n if printed else n.square())
+    return _images(d.square().sum(1) / n - second, valid)
+
+
+def scale_invariant_printed(
+    prediction: Tensor, target: Tensor, valid: Tensor, lam: float = 0.5, least: float = 0.01
+) -> Tensor:
+    """C's scale-invariant error with (λ/n) (Σ d)² as printed: unbounded below, with a warning."""
+    return scale_invariant(prediction, target, valid, lam, least, printed=True)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "l1": l1,
+    "l2": l2,
+    "half_l2": half_l2,
+    "rmse": rmse,
+    "berhu": berhu,
+    "berhu_image": berhu_image,
+    "log_l1": log_l1,
+    "scale_invariant": scale_invariant,
+    "scale_invariant_printed": scale_invariant_printed,
+}
+
+
+def choose(name: str, **options: Any) -> Loss:
+    """A loss of ``LOSSES`` with its options set: ``choose("scale_invariant", lam=1.0)``."""
+    if name not in LOSSES:
+        near = difflib.get_close_matches(str(name), LOSSES, 3, 0.5)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {name!r}{hint}")
+    known = list(inspect.signature(LOSSES[name]).parameters)[3:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        wanted = f"some of {', '.join(known)}" if known else "no option"
+        raise ValueError(f"loss {name}: expected {wanted}, got {', '.join(unknown)}")
+    if not options:
+        return LOSSES[name]
+    chosen = partial(LOSSES[name], **options)
+    pixel = torch.ones(1, 1, 1, 1)
+    with warnings.catch_warnings():  # a wrong value is named now, not in the first step
+        warnings.simplefilter("ignore")
+        chosen(pixel, pixel, pixel.bool())
+    return chosen

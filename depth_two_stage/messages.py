@@ -16,6 +16,7 @@ from .camera import DISTORTION_MODELS, Camera, Lens
 from .encodings import (
     COLOUR_ENCODINGS,
     DEPTH_ENCODINGS,
+    SATURATED,
     MessageError,
     buffer,
     to_depth,
@@ -25,6 +26,7 @@ from .encodings import (
 __all__ = [
     "COLOUR_ENCODINGS",
     "DEPTH_ENCODINGS",
+    "SATURATED",
     "MessageError",
     "matrix",
     "stamp_ns",
@@ -81,6 +83,10 @@ def to_points(message: Any, name: str = "points") -> np.ndarray:
                 f"{name}.{key}: expected datatype 7 (float32) or 8 (float64), got {field.datatype}"
             )
         dtype = np.dtype(order + _FLOATS[field.datatype])
+        if dtype.itemsize > step:
+            raise MessageError(
+                f"{name}: expected point_step of at least {dtype.itemsize} ({key}), got {step}"
+            )
         if field.offset + dtype.itemsize > step:
             raise MessageError(
                 f"{name}.{key}: expected an offset of at most {step - dtype.itemsize} "
@@ -90,7 +96,8 @@ def to_points(message: Any, name: str = "points") -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             points[..., axis] = column
     points = points.reshape(-1, 3)
-    return points[np.isfinite(points).all(axis=1) & points.any(axis=1)]
+    with np.errstate(invalid="ignore"):  # some drivers' NaN are signalling ones
+        return points[np.isfinite(points).all(axis=1) & points.any(axis=1)]
 
 
 def to_lens(info: Any, size: tuple[int, int] | None = None, name: str = "camera_info") -> Lens:

@@ -8,6 +8,7 @@ E's tracking (Kerl et al.: differences of pixel intensity), ``hybrid`` adds dept
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,6 +224,10 @@ def reduced(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.where(np.abs(mean - nearest) <= ONE_SURFACE * nearest, mean, nearest)
 
 
+# Open3D writes colours, a signature, and its source's path and line before what it has to say.
+_OPEN3D = re.compile(r"\x1b\[[0-9;]*m|\[Open3D \w+\] (\(.*\) )?\S+:\d+: ")
+
+
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _OPEN3D.sub("", str(error)).splitlines() if line.strip()]
     return lines[0][:120] if lines else type(error).__name__

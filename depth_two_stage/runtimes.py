@@ -68,7 +68,7 @@ class OpenVinoEngine:
             precision = "bf16" if fast else "fp32"
         self.precision = precision
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of its own tracer
+            warnings.simplefilter("ignore")  # torch's and a plugged model's, of the tracer
             graph = openvino.convert_model(
                 model.to("cpu").eval(),
                 example_input=torch.from_numpy(x),

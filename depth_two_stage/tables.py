@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from depth_two_stage.metrics import METRICS
+from depth_two_stage.metrics import GROUPS
 
 __all__ = [
     "Bars",
     "benchmark_table",
     "calibration_line",
+    "comparison_tables",
     "evaluation_tables",
     "prediction_table",
     "show",
 ]
 
 WIDTH = 160  # of tables that go into a file or a pipe
+COLUMNS = 10  # of measures in one table; more are shown below it
 
 METHODS = ("mean", "nearest", "linear", "smooth", "coarse", "refined")
 TRAJECTORY = (
@@ -81,39 +83,75 @@ def number(value, digits: int = 3) -> str:
     return str(value) if isinstance(value, (int, str)) else f"{value:.{digits}f}"
 
 
-def evaluation_tables(report: dict) -> list[Table]:
-    """Return the depth table, and with SLAM those of trajectories and meshes."""
+def evaluation_tables(report: dict, measures: Sequence[str] | None = None) -> list[Table]:
+    """Return the depth table, and with SLAM those of trajectories and meshes.
+
+    `measures` are the columns; without them those that the protocol's authors report.
+    """
+    terms = report["protocol_terms"]
+    measures = measures or GROUPS[terms["measures"]]
     title = (
         f"{report['dataset']} {report['split'] or ''}: {report['frames']} frames, "
         f"{report['weights']} ({report['engine']} {report['precision']}), anchor "
         f"{report['anchor']}, protocol {report['protocol']}, mean {report['averaging']}"
     )
-    depth = Table(title=title)
-    for name in ("sparse", "points", "method", *METRICS, "coverage"):
-        depth.add_column(name, justify="left" if name in ("sparse", "method") else "right")
-    for text, row in report["results"].items():
-        for method in (m for m in METHODS if m in row):
-            scores = row[method]
-            depth.add_row(
-                text,
-                number(row["points"], 0),
-                method,
-                *(number(scores[name]) for name in METRICS),
-                number(scores["coverage"]),
-                style="bold" if method == "refined" else None,
-            )
+    rows = -(-len(measures) // COLUMNS)  # of columns, one table each, alike in width
+    share = -(-len(measures) // rows)
+    depths = [
+        _errors(report, measures[start : start + share], title if start == 0 else None)
+        for start in range(0, len(measures), share)
+    ]
     left_out = {
         text: row["frames_without_depth"]
         for text, row in report["results"].items()
         if "frames_without_depth" in row
     }
+    notes = [f"protocol {report['protocol']}: {terms['help']}"]
     if left_out:
         counts = ", ".join(f"{text} {count}" for text, count in left_out.items())
-        depth.caption = f"left out, frames without depth: {counts}"
-    tables = [depth, _confidence(report)]
+        notes.append(f"left out, frames without depth: {counts}")
+    notes += _counts(report)
+    depths[-1].caption = "\n".join(notes)
+    tables = [*depths, _confidence(report)]
     if any("ate_rmse" in row for row in report["results"].values()):
         tables += [_trajectories(report), _maps(report)]
     return [table for table in tables if table.row_count]
+
+
+def _errors(report: dict, measures: Sequence[str], title: str | None) -> Table:
+    table = Table(title=title)
+    for name in ("sparse", "points", "method", *measures, "coverage"):
+        table.add_column(name, justify="left" if name in ("sparse", "method") else "right")
+    for text, row in report["results"].items():
+        for method in (m for m in METHODS if m in row):
+            scores = row[method]
+            table.add_row(
+                text,
+                number(row["points"], 0),
+                method,
+                *(number(scores[name]) for name in measures),
+                number(scores["coverage"]),
+                style="bold" if method == "refined" else None,
+            )
+    return table
+
+
+def _counts(report: dict) -> list[str]:
+    """Return what was left out of the figures of the refined depth, where anything was."""
+    named = {
+        "missing": "predictions missing where truth stands",
+        "invalid_targets": "pixels of truth that are no depth (NaN, infinite, negative)",
+        "empty": "images without a pixel to compare",
+    }
+    notes = []
+    for key, name in named.items():
+        counts = {
+            t: row["refined"][key] for t, row in report["results"].items() if "refined" in row
+        }
+        if any(counts.values()):
+            found = ", ".join(f"{text} {count}" for text, count in counts.items())
+            notes.append(f"left out, {name}: {found}")
+    return notes
 
 
 def _confidence(report: dict) -> Table:
@@ -129,7 +167,7 @@ def _confidence(report: dict) -> Table:
     for text, row in report["results"].items():
         c = row["confidence"]
         if c:
-            kept = f"{number(c['rmse_most_confident_80_percent'])} (-{c['reduction']:.0%})"
+            kept = f"{number(c['rmse_most_confident_80_percent'])} ({-c['reduction']:+.0%})"
             right = number(c["within_5_percent"])
             table.add_row(text, number(c["mean"]), right, number(c["rmse_all"]), kept)
     return table
@@ -193,3 +231,24 @@ def benchmark_table(report: dict) -> Table:
             row["what"], number(row["median"], 2), number(row["p95"], 2), ratio, row["to"] or ""
         )
     return table
+
+
+def comparison_tables(report: dict) -> Iterator[Table]:
+    """Return the tables of `comparison.report.collect`: rows, then claims."""
+    table = Table("model", "points", "rel", "RMSE m", "log10", "δ1", "images", "minutes")
+    for row in report["rows"]:
+        for pattern, methods in row["results"].items():
+            scores = methods["refined"]
+            table.add_row(
+                row["label"],
+                pattern.partition(":")[2] or "-",
+                *(number(scores[name]) for name in ("rel", "rmse", "log10", "delta1")),
+                str(max(row["images"].values())),
+                f"{sum(row['seconds'].values()) / 60:.1f}",
+            )
+    yield table
+    if report["claims"]:
+        claims = Table("claim", "paper", "says", "verdict")
+        for claim in report["claims"]:
+            claims.add_row(claim["name"], claim["paper"], claim["says"], claim["verdict"])
+        yield claims

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training: stage one, then stage two, in the order it runs (A, section 3; E, section 4)."""
+"""Training: stage one, then two (then three), in the order it runs (A, section 3; E, section 4)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from torch import nn
 from . import __version__, networks
 from .datasets import Dataset, open_dataset
 from .files import atomic_write
+from .losses import valid_pixels
+from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
 from .recipes import Recipe
 from .training_data import Batches, mean_image
@@ -25,17 +27,44 @@ from .training_state import read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError", "rate_at"]
 
-STAGES = ("stage_one", "stage_two")
+STAGES = ("stage_one", "stage_two", "stage_three")
 
 
-def rate_at(step: int, total: int, per_epoch: int, stage: Any) -> float:
-    """Learning rate of a step: steps (× factor every n epochs), cosine with warm-up, constant."""
+def steps_of(stage: Any, images: int, budget: int = 0) -> int:
+    """Steps of a stage on so many images: its epochs or iterations, at most a budget of images."""
+    total = getattr(stage, "iterations", 0) or stage.epochs * (images // stage.batch)
+    return min(total, max(1, budget // stage.batch)) if budget else total
+
+
+def rate_at(step: int, total: int, stage: Any) -> float:
+    """Learning rate of a step: steps (× factor every n epochs), cosine with warm-up, constant.
+
+    Where a budget leaves fewer steps than the epochs take, the schedule is pressed together.
+    """
     if stage.schedule == "steps":
-        return stage.rate * stage.factor ** (step // per_epoch // stage.every)
+        return stage.rate * stage.factor ** (step * stage.epochs // (total * stage.every))
     if stage.schedule == "cosine":
         warm = min(100, max(1, total // 20))
         return stage.rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
     return stage.rate
+
+
+def specification(recipe: Recipe) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None]:
+    """The architecture that a recipe trains, and the weights of a stage one that is plugged in."""
+    spec, weights = networks.architecture(recipe.model, recipe.width), None
+    if recipe.plug is not None:
+        spec, weights = networks.plug(spec, recipe.plug, recipe.width)
+    if recipe.init_std is not None and spec["stage_one"] is not None:
+        spec["stage_one"]["init_std"] = recipe.init_std
+    settings = spec["settings"]
+    if recipe.input_size is not None:
+        before = networks.NetworkSettings(**settings)
+        settings["focal"] = before.focal * recipe.input_size[1] / before.input_size[1]
+    for name in ("sparse_input", "input_size", "refined_size", "focal", "max_depth"):
+        value = getattr(recipe, name)
+        if value is not None:
+            settings[name] = list(value) if isinstance(value, tuple) else value
+    return spec, weights
 
 
 class Run:
@@ -59,17 +88,19 @@ class Run:
         if recipe.data.limit:
             self.data = self.data[: recipe.data.limit]
         torch.manual_seed(recipe.seed)
-        self.spec = networks.architecture(recipe.model, recipe.width)
+        self.spec, plugged = specification(recipe)
         settings = networks.NetworkSettings(**self.spec["settings"])
         if settings.sparse_input in FILLED:  # what stands there when there are no points
             mean = mean_image(self.data, settings.focal, settings.input_size)
             self.spec["settings"]["mean_depth"] = mean
         self.model = networks.build(self.spec)
+        self._start_from(plugged)
         self.discriminator = networks.build_discriminator(self.spec)
         for module in (self.model, self.discriminator):
             module.to(self.device, memory_format=torch.channels_last)
         # 3. What an earlier run left.
         self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(STAGES, 0.0)
+        self.images, self.empty = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0)
         self.metrics: dict[str, Any] = {}
         self.resumed: dict[str, Any] | None = None
         self.state_file, self.log_file = out / "state.safetensors", out / "log.jsonl"
@@ -86,24 +117,53 @@ class Run:
     def _open(self, split: str | None) -> Dataset:
         return open_dataset(self.recipe.data.dataset, self.recipe.data.root, split)
 
+    def _start_from(self, plugged: dict[str, torch.Tensor] | None) -> None:
+        """Weights that are there before training: a plugged stage one, an encoder's file."""
+        one, self.encoder = self.model.stage_one, None
+        self.stages = [name for name in STAGES if getattr(self.model, name) is not None]
+        if plugged is not None:  # it was trained elsewhere and stays as it is
+            one.load_state_dict(plugged)
+            self.stages.remove("stage_one")
+        if getattr(one, "frozen", False) and "stage_one" in self.stages:
+            self.stages.remove("stage_one")
+        if self.recipe.encoder_weights is not None:
+            self.encoder = load_encoder(
+                self.model, self.recipe.encoder_weights, self.recipe.encoder_channel
+            )
+        if not self.stages:
+            raise TrainingError(
+                f"plug: expected something that is left to train, got {self.recipe.plug!r} alone"
+            )
+
     # --- the run ---------------------------------------------------------------------------------
 
     def train(self) -> Path:
-        """Train what is left of both stages; the path of the weights (without part number)."""
+        """Train what is left of all stages; the path of the weights (without part number)."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=self.rank > 0) as progress:
-            if self.stage == 0:
-                step = CoarseStep(self.model, self.recipe, self.device, self._distributed)
-                self._loop(progress, self.recipe.stage_one, step)
-                self.stage, self.step = 1, 0
-            if self.model.stage_two is not None:
-                step = RefineStep(
-                    self.model, self.discriminator, self.recipe, self.device, self._distributed
-                )
-                self._loop(progress, self.recipe.stage_two, step)
+            for stage in range(self.stage, len(STAGES)):
+                if STAGES[stage] not in self.stages:
+                    continue
+                if stage != self.stage:
+                    self.stage, self.step = stage, 0
+                self._loop(progress, *self._stage(STAGES[stage]))
         return self._finish()
+
+    def _stage(self, name: str) -> tuple[Any, Step]:
+        """A stage's part of the recipe, and its step."""
+        if name == "stage_one":
+            step = CoarseStep(self.model, self.recipe, self.device, self._distributed)
+            return self.recipe.stage_one, step
+        if name == "stage_three" and self.step == 0:  # a judge of its own
+            torch.manual_seed(self.recipe.seed + 1)
+            fresh = networks.build_discriminator(self.spec)
+            self.discriminator.load_state_dict(fresh.state_dict())
+        step = RefineStep(
+            self.model, self.discriminator, self.recipe, self.device, self._distributed, name
+        )
+        return self.recipe.stage_two, step
 
     def _loop(self, progress: Any, stage: Any, update: Step) -> None:
         """All steps of a stage that are left, with rates, log, looks at the validation, states."""
@@ -116,18 +176,20 @@ class Run:
             self.rank,
             self.world,
         )
-        total, name = stage.epochs * batches.per_epoch, update.name
+        name = update.name
+        total = steps_of(stage, len(self.data), self.recipe.budget)
         self._load_optimizers(update)
         bar = progress.add_task(name, total=total, completed=self.step)
         before, started = self.seconds[name], time.monotonic()
         for step, x, target in batches.run(self.step, total):
-            rate = rate_at(step, total, batches.per_epoch, stage)
+            rate = rate_at(step, total, stage)
             update.rate(rate)
             # Dropout is a function of the step too, so that a resumed run repeats it.
             torch.manual_seed(hash((self.recipe.seed, self.stage, step, self.rank)) % 2**63)
             x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-            found = update(x, target.to(self.device))
+            found = self._update(update, x, target.to(self.device), batches.per_epoch)
             self.step = step + 1
+            self.images[name] = self.step * stage.batch
             self.seconds[name] = before + time.monotonic() - started
             progress.update(bar, completed=self.step)
             epoch, place = divmod(step, batches.per_epoch)
@@ -135,11 +197,27 @@ class Run:
                 terms = {key: value.item() for key, value in found.items()}
                 self._log(stage=name, step=step, epoch=epoch, rate=rate, **terms)
             epoch_ended = place == batches.per_epoch - 1
-            if (epoch_ended and epoch % 5 == 4) or self.step == total:
+            every = self.recipe.data.look_every
+            if (epoch_ended and epoch % every == every - 1) or self.step == total:
                 self._look(update)
             if self.step % self.recipe.save_every == 0 or self.step == total:
                 self._save_state(update)
         progress.remove_task(bar)
+
+    def _update(
+        self, update: Step, x: torch.Tensor, target: torch.Tensor, per_epoch: int
+    ) -> dict[str, torch.Tensor]:
+        """One step; a batch without any depth is counted and logged, and teaches nothing."""
+        if valid_pixels(target).any():
+            return update(x, target)
+        self.empty[update.name] += 1
+        if self.empty[update.name] > self.step and self.step + 1 >= per_epoch:
+            raise TrainingError(
+                f"{update.name}, target: expected depth in some image, got none in an epoch"
+            )
+        self._log(stage=update.name, step=self.step, batch_without_depth=self.empty[update.name])
+        # Beside other processes the step is made (with zero gradients), for they wait for it.
+        return update(x, target) if self.world > 1 else {}
 
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -179,6 +257,8 @@ class Run:
                 "step": self.step,
                 "seconds": self.seconds,
                 "metrics": self.metrics,
+                "images": self.images,
+                "empty": self.empty,
                 "log_bytes": self.log_file.stat().st_size,
                 "scaler": update.scaler.state_dict(),
             }
@@ -197,6 +277,7 @@ class Run:
                 )
         self.stage, self.step = facts["stage"], facts["step"]
         self.seconds, self.metrics = facts["seconds"], facts["metrics"]
+        self.images, self.empty = facts["images"], facts["empty"]
         if self.rank == 0:  # lines after the state belong to steps that are made again
             with self.log_file.open("r+b") as stream:
                 stream.truncate(facts["log_bytes"])
@@ -218,9 +299,11 @@ class Run:
                 "code_version": __version__,
                 "seconds": self.seconds,
                 "epochs": {
-                    "stage_one": self.recipe.stage_one.epochs,
-                    "stage_two": self.recipe.stage_two.epochs if self.model.stage_two else 0,
+                    name: round(seen / len(self.data), 2) for name, seen in self.images.items()
                 },
+                "images": self.images,
+                "batches_without_depth": self.empty,
+                "encoder": self.encoder,
             }
             networks.save(path, self.model.cpu(), self.spec, facts)
             with atomic_write(self.out / "recipe.json", "w") as stream:

@@ -43,23 +43,39 @@ def make_example(
 
     The camera's focal length becomes the network's canonical one, depth is divided by the ratio.
     """
-    view = Augmentation(
-        rng,
-        settings.input_size,
-        settings.focal,
-        recipe.view.rotation,
-        recipe.view.scale,
-        recipe.view.flip,
-        recipe.view.colour,
-    )
+    size = {"size": settings.input_size, "focal": settings.focal}
+    drawn = recipe.view
+    if drawn.paper is not None:
+        view = Augmentation.of(drawn.paper, rng, **size)
+    else:
+        view = Augmentation(
+            rng,
+            rotation=drawn.rotation,
+            scale=drawn.scale,
+            flip=drawn.flip,
+            colour=drawn.colour,
+            **size,
+        )
+    truth = without_extremes(sample.depth) if recipe.data.mask_extremes else sample.depth
     rgb, depth, sparse, camera = view(
-        sample.rgb, sample.depth, draw_points(sample, recipe.sparse, rng), sample.camera
+        sample.rgb, truth, draw_points(sample, recipe.sparse, rng), sample.camera
     )
     ratio = np.float32(camera.focal / settings.focal)
     x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth, settings.colour)
     height, width = settings.refined_size
     target = cv2.resize(depth / ratio, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]
+
+
+def without_extremes(depth: np.ndarray) -> np.ndarray:
+    """Depth (H, W) m without the pixels at the image's smallest and largest value (C, section 4).
+
+    There the sensor has reached its limits; C masks them.
+    """
+    known = depth[depth > 0]
+    if not known.size:
+        return depth
+    return np.where((depth == known.min()) | (depth == known.max()), np.float32(0), depth)
 
 
 def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list[list[float]]:
@@ -120,7 +136,7 @@ class Batches:
                 f"batch: expected a multiple of {world} processes and at most {len(data)} frames, "
                 f"got {batch}"
             )
-        if stage == 1 and recipe.stage_two.none >= 0:
+        if stage > 0 and recipe.stage_two.none >= 0:
             points = dataclasses.replace(recipe.sparse, none=recipe.stage_two.none)
             recipe = dataclasses.replace(recipe, sparse=points)
         self.data, self.recipe, self.settings = Kept(data), recipe, settings

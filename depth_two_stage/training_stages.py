@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from . import losses
+from .datasets.augmentation import PairAugmentation
+from .networks.groups import parameter_groups, set_rate
 from .networks.two_stage import TwoStage
-from .recipes import Recipe
+from .recipes import Recipe, StageOne
 
 
 class TrainingError(RuntimeError):
@@ -30,14 +33,14 @@ class _Coarse(nn.Module):
 
 
 class _Refine(nn.Module):
-    """Stage two as one module, as the distributed wrapper wants it."""
+    """A refining stage as one module, as the distributed wrapper wants it."""
 
-    def __init__(self, model: TwoStage) -> None:
+    def __init__(self, model: TwoStage, stage: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.stage = model, stage
 
-    def forward(self, coarse: Tensor) -> Tensor:
-        return self.model.refine(coarse)
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.model.metres(getattr(self.model, self.stage)(condition))
 
 
 def only_trains(modules: tuple[nn.Module, ...], parts: tuple[nn.Module, ...]) -> None:
@@ -66,7 +69,7 @@ class Step:
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def descend(self, terms: dict[str, Tensor], optimizer: str) -> dict[str, Tensor]:
-        """Check that every part of the loss is finite, go back, step."""
+        """Check that every part of the loss is finite, go back, check the gradients, step."""
         for part, value in terms.items():
             if not torch.isfinite(value):
                 raise TrainingError(
@@ -75,15 +78,27 @@ class Step:
         chosen = self.optimizers[optimizer]
         chosen.zero_grad(set_to_none=True)
         self.scaler.scale(sum(terms.values())).backward()
+        if not self.scaler.is_enabled():  # which itself leaves out steps with infinite gradients
+            self._check_gradients(optimizer)
         self.scaler.step(chosen)
         self.scaler.update()
         return {part: value.detach() for part, value in terms.items()}
 
+    def _check_gradients(self, optimizer: str) -> None:
+        """Refuse to spoil the weights: a finite loss may still have gradients that are not."""
+        groups = self.optimizers[optimizer].param_groups
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if not norms.isfinite().all():
+            raise TrainingError(
+                f"{self.name}, {optimizer}: expected finite gradients, got "
+                f"{int((~norms.isfinite()).sum())} of {len(norms)} that are not"
+            )
+
     def rate(self, value: float) -> None:
-        """Set the learning rate."""
+        """Set the learning rate; a group of parameters may have a factor of its own."""
         for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = value
+            set_rate(optimizer, value)
 
 
 class CoarseStep(Step):
@@ -101,28 +116,37 @@ class CoarseStep(Step):
         super().__init__(recipe, device)
         stage = recipe.stage_one
         only_trains((model,), (model.stage_one,))
-        parameters = list(model.stage_one.parameters())
-        decay = {"weight_decay": stage.weight_decay}
-        self.optimizers["network"] = (
-            torch.optim.SGD(parameters, stage.rate, stage.momentum, **decay)
-            if stage.optimizer == "sgd"
-            else torch.optim.AdamW(parameters, stage.rate, **decay)
-        )
+        self.optimizers["network"] = _optimizer(stage, model.stage_one)
         self.coarse = distributed(_Coarse(model))
-        self.loss_name, self.loss = stage.loss, losses.LOSSES[stage.loss]
+        options = {} if stage.lam is None else {"lam": stage.lam}
+        self.loss_name, self.loss = stage.loss, losses.choose(stage.loss, **options)
+        # D's networks learn fractions of the largest depth; so does its loss.
+        self.unit = model.settings.max_depth if stage.fraction else 1.0
 
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Input (B, C, h, w), target (B, 1, H, W) m → the loss."""
         with self.autocast():
             prediction = self.coarse(x)
-        loss = self.loss(prediction.float(), target, target > 0)
+        valid = losses.valid_pixels(target)
+        loss = self.loss(prediction.float() / self.unit, target / self.unit, valid)
         return self.descend({self.loss_name: loss}, "network")
 
 
-class RefineStep(Step):
-    """Stage two: the conditional GAN on stage one's frozen output (A, section 3.3)."""
+def _optimizer(stage: StageOne, network: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer; an encoder that was trained before may learn at a rate of its own."""
+    groups = parameter_groups(network, stage.encoder_rate)
+    if stage.optimizer == "sgd":
+        return torch.optim.SGD(groups, stage.rate, stage.momentum, weight_decay=stage.weight_decay)
+    kind = torch.optim.Adam if stage.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, stage.rate, weight_decay=stage.weight_decay)
 
-    name = "stage_two"
+
+class RefineStep(Step):
+    """Stage two: the conditional GAN on stage one's frozen output (A, section 3.3).
+
+    ``name`` stage_three trains B's third stage on the frozen second one. Without a stage one
+    (B's single cGAN) generator and discriminator see the input itself.
+    """
 
     def __init__(
         self,
@@ -131,45 +155,65 @@ class RefineStep(Step):
         recipe: Recipe,
         device: torch.device,
         distributed: Callable[[nn.Module], nn.Module],
+        name: str = "stage_two",
     ) -> None:
         super().__init__(recipe, device)
-        self.model, self.discriminator, self.stage = model, discriminator, recipe.stage_two
-        self.loss = losses.LOSSES[self.stage.loss]
-        only_trains((model, discriminator), (model.stage_two, discriminator))
-        parts = {"generator": model.stage_two, "discriminator": discriminator}
-        for name, part in parts.items():
-            self.optimizers[name] = torch.optim.Adam(
-                part.parameters(), self.stage.rate, self.stage.betas
+        self.name, self.model = name, model
+        self.discriminator, self.stage = discriminator, recipe.stage_two
+        self.loss = losses.choose(self.stage.loss)
+        generator = getattr(model, name)
+        only_trains((model, discriminator), (generator, discriminator))
+        parts = {"generator": generator, "discriminator": discriminator}
+        for part, module in parts.items():
+            self.optimizers[part] = torch.optim.Adam(
+                module.parameters(), self.stage.rate, self.stage.betas
             )
-        self.refine, self.judge = distributed(_Refine(model)), distributed(discriminator)
+        self.refine, self.judge = distributed(_Refine(model, name)), distributed(discriminator)
+
+    def sees(self, x: Tensor) -> Tensor:
+        """What the players are given: the rough depth (m), or the input of a single cGAN."""
+        if self.model.stage_one is None:
+            return self.model.condition(x).float()
+        rough = self.model.coarse(x)
+        if self.name == "stage_three":
+            rough = self.model.refine(rough, ("stage_two",))
+        return rough.float()
 
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Input (B, C, h, w), target (B, 1, H, W) m → the losses of both players."""
-        valid, normalise = target > 0, self.model.normalise
+        normalise = self.model.normalise
         with torch.no_grad(), self.autocast():
-            rough = self.model.coarse(x).float()
+            given = self.sees(x)
+        if self.model.stage_one is None:
+            condition, elsewhere = given, torch.zeros_like(target)
+        else:
+            if self.stage.pairs is not None:  # a function of the step, like dropout
+                draw = np.random.default_rng(torch.initial_seed() % 2**63)
+                given, target = PairAugmentation.of(self.stage.pairs, draw)(given, target)
+            condition = elsewhere = normalise(given)
+        valid = losses.valid_pixels(target)
         with self.autocast():
-            refined = self.refine(rough).float()
-        # Where there is no truth, both pairs show the rough depth: nothing there tells them apart.
-        condition = normalise(rough)
-        real = normalise(torch.where(valid, target, rough))
-        fake = normalise(torch.where(valid, refined, rough))
+            refined = self.refine(condition).float()
+        # Where there is no truth, both pairs show the same: nothing there tells them apart.
+        real = torch.where(valid, normalise(target), elsewhere)
+        fake = torch.where(valid, normalise(refined), elsewhere)
         # 1. The discriminator: real against refined, halved as in the work that A builds on.
         with self.autocast():
             sees_real, sees_fake = self.judge(condition, real), self.judge(condition, fake.detach())
-        against = losses.adversarial(sees_real.float(), True)
-        against = 0.5 * (against + losses.adversarial(sees_fake.float(), False))
+        against = losses.discriminator(sees_real.float(), sees_fake.float())
         found: dict[str, Any] = self.descend({"discriminator": against}, "discriminator")
         # 2. The generator: be taken for real, and stay near the truth (A, eq. 3).
         self.discriminator.requires_grad_(False)
         with self.autocast():
             logits = self.discriminator(condition, fake)
+        # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them. Of the
+        # logarithm (A as printed) the unit is a constant.
+        unit = 1.0 if self.stage.loss == "log_l1" else 2 / self.model.settings.max_depth
+        pixel = unit * self.loss(refined, target, valid)
+        terms = losses.generator(logits.float(), pixel, self.stage.l1, self.stage.form)
         terms = {
-            "adversarial": self.stage.adversarial * losses.adversarial(logits.float(), True),
-            # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them.
-            self.stage.loss: self.stage.l1
-            * (2 / self.model.settings.max_depth)
-            * self.loss(refined, target, valid),
+            "adversarial": self.stage.adversarial * terms["adversarial"],
+            self.stage.loss: terms["pixel"],
         }
         found |= self.descend(terms, "generator")
         self.discriminator.requires_grad_(True)

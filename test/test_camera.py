@@ -131,3 +131,12 @@ def test_what_is_no_rotation_would_give_a_black_image_and_is_refused(R, says):
     K = [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]
     with pytest.raises(ValueError, match=says):
         Lens(64, 48, np.array(K), R=R)
+
+
+def test_points_beyond_what_a_float_holds_are_left_out():
+    """Turned by 45°, two coordinates near the largest float32 give a depth that is infinite."""
+    s = np.sqrt(0.5)
+    T = np.array([[s, 0, -s, 0], [0, 1, 0, 0], [s, 0, s, 0], [0, 0, 0, 1]])
+    points = np.array([[3e38, 0, 3e38], [2, 0, 2]], np.float32)
+    sparse = Camera(9, 7, 5.0, 5.0, 4.0, 3.0).project(points, T)
+    assert np.count_nonzero(sparse) == 1 and np.isclose(sparse[3, 4], np.sqrt(8))

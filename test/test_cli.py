@@ -2,12 +2,16 @@
 """The command line as a user meets it: exit codes, one line of error, JSON beside each table."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 from depth_two_stage import cli, config, networks
+from depth_two_stage.datasets import DATASETS
+from depth_two_stage.metrics import GROUPS
+from depth_two_stage.protocols import PROTOCOLS
 
 
 def run(capsys, *arguments):
@@ -22,6 +26,12 @@ def run(capsys, *arguments):
 def test_every_command_has_help(capsys, name):
     code, out, err = run(capsys, name, "--help")
     assert code == 0 and "Usage" in out and not err
+
+
+def test_evaluate_names_every_data_set_protocol_and_group_of_measures(capsys):
+    _, out, _ = run(capsys, "evaluate", "--help")
+    words = set(re.split(r"[\s│,.();]+", out))
+    assert set(DATASETS) | set(PROTOCOLS) | set(GROUPS) <= words
 
 
 def test_the_list_of_commands(capsys):
@@ -56,6 +66,33 @@ def test_errors_are_one_line_on_stderr(capsys, tmp_path, monkeypatch, arguments)
     assert code not in (0, None)
     assert len(err.strip().splitlines()) == 1, err
     assert err.startswith(("depth-two-stage", arguments[0] + ":")), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("evaluate", "rendered"), "--json"),
+        (("evaluate", "rendered"), "--pictures"),
+        (("predict", "image.jpg", "-o", "out"), "--json"),
+        (("predict", "image.jpg"), "-o"),
+        (("benchmark",), "--json"),
+        (("demo",), "--json"),
+        (("demo",), "-o"),
+        (("models",), "--json"),
+        (("doctor",), "--json"),
+        (("make-bag", "rendered", "-o", "bag"), "--json"),
+        (("make-bag", "rendered"), "-o"),
+    ],
+)
+def test_a_place_that_takes_no_result_is_refused_before_the_work(
+    capsys, tmp_path, monkeypatch, arguments, option
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, out, err = run(capsys, *arguments, option, "file/result")
+    assert code == 1 and not out
+    assert "file/result: expected a writable f" in err and "Not a directory" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_debug_shows_the_traceback(capsys):

@@ -45,13 +45,50 @@ def test_flat_round_trip():
         ("cloud.step", True, "expected an integer"),
         ("estimator.device", "tpu", "expected one of 'auto', 'cuda', 'cpu', got 'tpu'"),
         ("lidar.max_agee", 1.0, "did you mean 'lidar.max_age'"),
-        ("lidar.extrinsics", "x", "a list of numbers"),
+        ("lidar.extrinsics", "x", "expected 7 numbers x y z qx qy qz qw"),
+        ("lidar.extrinsics", [0.0] * 3, "the last four of norm 1, or none, got"),
+        ("lidar.extrinsics", [0.0] * 6 + [0.9], "the last four of norm 1, or none, got"),
+        ("lidar.extrinsics", [0.0] * 6 + [float("inf")], "the last four of norm 1"),
+        ("lidar.fixed_frame", "/odom", "no leading slash"),
+        ("cloud.min_range", 20.0, "expected a number below cloud.max_range = 20, got 20"),
         ("input.rectified", 1, "true or false"),
     ],
 )
 def test_wrong_values_name_the_parameter(name, value, words):
     with pytest.raises(config.ConfigError, match=words):
         config.from_flat(config.DepthNodeParameters, {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pose.camera_extrinsics", [0.0] * 7),
+        ("pose.map_frame", ""),
+        ("map.save_on_exit", "map.txt"),
+        ("map.save_path", ""),
+        ("tsdf.min_range", 5.0),
+    ],
+)
+def test_wrong_values_of_mapping_node_are_found_before_it_runs(name, value):
+    with pytest.raises(config.ConfigError, match=f"{name}: expected .*, got"):
+        config.from_flat(config.MappingNodeParameters, {name: value})
+
+
+@pytest.mark.parametrize("text", ["1e-3", "+1E-3", "0.001", "1.0e-3"])
+def test_a_number_with_an_exponent_is_a_number(tmp_path, text):
+    assert config.parse_value(text, "x") == 0.001
+    file = tmp_path / "p.yaml"
+    file.write_text(f"depth_node: {{ros__parameters: {{lidar.tf_timeout: {text}}}}}\n")
+    assert config.load_yaml(file)["depth_node"] == {"lidar.tf_timeout": 0.001}
+
+
+def test_what_only_looks_like_a_number_stays_text():
+    assert [config.parse_value(text, "x") for text in ("e3", "1e", "1e3m", "")] == [
+        "e3",
+        "1e",
+        "1e3m",
+        "",
+    ]
 
 
 def test_yaml_wildcards_namespaces_and_foreign_nodes(tmp_path):

@@ -191,3 +191,23 @@ def test_rgb_only_network_takes_points_for_anchoring(tmp_path):
     plain, anchored = estimator(rgb, None, CAMERA), estimator(rgb, sparse, CAMERA)
     error = [np.median(np.abs(e.depth - truth)) for e in (plain, anchored)]
     assert error[1] < 0.3 * error[0]
+
+
+@pytest.mark.parametrize("wrong", [0.01, 12.0, 50.0, 1000.0])
+@pytest.mark.parametrize("others", [0, 3, 100])
+def test_a_single_point_outside_the_valid_range_takes_at_most_its_surroundings(
+    estimator, wrong, others
+):
+    rgb, _, sparse = view(n=others)
+    alone = estimator(rgb, sparse, CAMERA)
+    assert (alone.depth > 0).mean() > 0.9
+    spoilt = sparse.copy()
+    spoilt[240, 320] = wrong
+    estimate = estimator(rgb, spoilt, CAMERA)
+    row, column = np.mgrid[:480, :640]
+    away = np.hypot(row - 240, column - 320) > 640 / 20 + 1
+    np.testing.assert_array_equal(estimate.depth[away], alone.depth[away])
+    np.testing.assert_array_equal(estimate.coarse[away], alone.coarse[away])
+    np.testing.assert_array_equal(estimate.confidence[away], alone.confidence[away])
+    if others < 100:  # many others outvote it
+        assert (estimate.depth[240, 320] > 0) == (wrong < 1)

@@ -5,20 +5,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from depth_two_stage import files, networks
 from depth_two_stage.calibration import calibrate
-from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.datasets import DatasetError, open_dataset
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.evaluation import Plan, default_sparse, evaluate
 from depth_two_stage.interpolation import linear
-from depth_two_stage.metrics import METRICS, score
-from depth_two_stage.protocols import PROTOCOLS
+from depth_two_stage.metrics import GROUPS, MEASURES, METRICS, chosen, score
+from depth_two_stage.protocols import GARG, PROTOCOLS
 from depth_two_stage.reconstruction import surface_points, surface_scores
 from depth_two_stage.tables import evaluation_tables
 
@@ -141,7 +141,7 @@ def test_frames_without_depth_are_left_out_and_counted(estimator, room):
     assert drawn["refined"]["images"] == 2 and drawn["frames_without_depth"] == 1
     assert own["refined"]["images"] == 3 and "frames_without_depth" not in own
     caption = evaluation_tables(report)[0].caption
-    assert caption == "left out, frames without depth: bernoulli:50 1"
+    assert "left out, frames without depth: bernoulli:50 1" in caption.splitlines()
     with pytest.raises(DatasetError, match="sparse bernoulli:50: expected depth in some of the fr"):
         evaluate(some[1:2], estimator, Plan(("bernoulli:50",)))
 
@@ -161,7 +161,9 @@ def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"protocol": "F"}, "protocol: expected one of full, E, eigen, centre, garg, got 'F'"),
+        ({"protocol": "F"}, "protocol: expected one of full, E, eigen, centre, make3d, .* got 'F'"),
+        ({"protocol": "eigne"}, "got 'eigne'; nearest: eigen"),
+        ({"protocol": "E", "slam": True}, "--slam: expected a protocol that keeps the camera's ge"),
         ({"depth": "x"}, "depth: expected one of predicted, sensor, got 'x'"),
         ({"poses": "x"}, "poses: expected one of odometry, given, got 'x'"),
         ({"sparse": ("bernoulli:-1",)}, "sparse: expected"),
@@ -191,27 +193,85 @@ def test_calibration_is_written_beside_the_weights_and_used(weights, tmp_path):
     assert fitted["reduction"] > 0
 
 
-def test_protocols_cut_what_they_say():
-    frame = np.arange(480 * 640).reshape(480, 640)
-    assert PROTOCOLS["full"].cut(frame).shape == (480, 640)
-    assert PROTOCOLS["eigen"].cut(frame)[0, 0] == 45 * 640 + 41
-    assert PROTOCOLS["eigen"].cut(frame).shape == (426, 560)
-    assert PROTOCOLS["centre"].cut(frame).shape == (456, 608)
-    assert PROTOCOLS["garg"].cut(np.zeros((375, 1242))).shape == (371 - 153, 1197 - 44)
-    small = Camera(320, 240, 300, 300, 160, 120)
-    with pytest.raises(ValueError, match="protocol eigen: expected images of 640x480, got 320x240"):
-        PROTOCOLS["eigen"].check(small, "none")
+def test_protocols_shape_what_is_compared(estimator, room):
+    """The figures of a protocol are those of its own prepared frames, by hand."""
+    sample = room[0]
+
+    def refined(protocol, *samples, **plan):
+        report = evaluate(
+            samples or (sample,), estimator, Plan(("none",), protocol=protocol, **plan)
+        )
+        assert report["protocol_terms"]["name"] == protocol
+        json.dumps(files.plain(report), allow_nan=False)
+        return report["results"]["none"]["refined"]
+
+    # C: extremes masked.
+    answer = estimator(sample.rgb, None, sample.camera).depth
+    inner = (sample.depth > sample.depth[sample.depth > 0].min()) & (
+        sample.depth < sample.depth.max()
+    )
+    found = refined("C")
+    assert found["pixels"] == inner.sum() < (sample.depth > 0).sum()
+    assert found["rel"] == pytest.approx(
+        np.mean(np.abs(answer - sample.depth)[inner] / sample.depth[inner]), rel=1e-5
+    )
+    # D: all at 37x147, in units of 80 m.
+    camera = sample.camera.resized(147, 37)
+    small = cv2.resize(sample.rgb, (147, 37), interpolation=cv2.INTER_AREA)
+    truth = cv2.resize(sample.depth, (147, 37), interpolation=cv2.INTER_NEAREST_EXACT)
+    answer = estimator(small, None, camera).depth
+    found = refined("D-kitti-small")
+    assert found["pixels"] == (truth > 0).sum()
+    assert found["rmse"] == pytest.approx(score(answer, truth)["rmse"] / 80, rel=1e-5)
+    assert found["srd"] == pytest.approx(score(answer, truth)["srd"] / 80, rel=1e-5)
+    assert found["ard_printed"] == pytest.approx(score(answer, truth)["ard_printed"], rel=1e-5)
+    # Targets that the recording could not read are counted.
+    assert refined("full", replace(sample, invalid_depth=7))["invalid_targets"] == 7
 
 
-def test_protocol_e_sees_the_centre_and_stretches():
-    protocol, camera = PROTOCOLS["E"], Camera(640, 480, 518.8, 519.4, 325.6, 253.7)
-    rgb = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
-    view, seen = protocol.view(rgb, camera)
-    np.testing.assert_array_equal(view, rgb[12:468:2, 16:624:2])
-    assert seen.size == (228, 304) and seen.fx == pytest.approx(259.4)
-    assert protocol.frame(np.ones((228, 304), np.float32), (480, 640)).shape == (480, 640)
-    with pytest.raises(ValueError, match="protocol E: expected --sparse none"):
-        protocol.check(camera, "bernoulli:200")
+def test_a_protocol_of_scans_takes_them_as_truth(estimator, room):
+    blind = [replace(sample, depth=None) for sample in room[:2]]
+    row = evaluate(blind, estimator, Plan(("none",), protocol="garg"))["results"]["none"]
+    truth = blind[0].camera.project(blind[0].points, blind[0].T_camera_lidar)
+    top, bottom, left, right = (int(f * n) for f, n in zip(GARG, (120, 120, 160, 160), strict=True))
+    first = evaluate(blind[:1], estimator, Plan(("none",), protocol="garg"))["results"]["none"]
+    assert row["points"] == 0 and row["refined"]["images"] == 2
+    assert first["refined"]["pixels"] == np.count_nonzero(truth[top:bottom, left:right])
+
+
+def test_centre_shows_and_samples_the_centre_only(estimator):
+    frames = open_dataset("rendered", ".", "frames:1,size:480x640")
+    mean = np.tile(np.arange(1, 161, dtype=np.float32) / 40, (120, 1))
+    plan = Plan(("bernoulli:200", "none"), baselines=True, protocol="centre")
+    report = evaluate(frames, estimator, plan, mean)["results"]
+    sample = PROTOCOLS["centre"].prepare(frames[0])
+    assert report["none"]["refined"]["pixels"] == np.count_nonzero(sample.depth)
+    assert 140 < report["bernoulli:200"]["points"] < 260
+    answer = estimator(sample.rgb, None, sample.camera).depth
+    assert report["none"]["refined"]["mae"] == pytest.approx(score(answer, sample.depth)["mae"])
+    whole = cv2.resize(mean, (640, 480), interpolation=cv2.INTER_LINEAR)[12:468, 16:624]
+    assert report["none"]["mean"]["mae"] == pytest.approx(score(whole, sample.depth)["mae"])
+
+
+def test_tables_show_the_measures_asked_for(estimator, room):
+    report = evaluate(room[:1], estimator, Plan(("none",)))
+    assert set(MEASURES) <= set(report["results"]["none"]["refined"])
+
+    def columns(table):
+        return tuple(column.header for column in table.columns)[3:-1]
+
+    assert columns(evaluation_tables(report)[0]) == METRICS
+    assert columns(evaluation_tables(report, chosen("D"))[0]) == GROUPS["D"]
+    report = evaluate(room[:1], estimator, Plan(("none",), protocol="D-kitti"))
+    table = evaluation_tables(report)[0]
+    assert columns(table) == GROUPS["D"]
+    assert "protocol D-kitti: paper D, Table 2: KITTI at 94x310" in table.caption
+    assert "per image, then over images" in table.title
+    every = evaluation_tables(report, chosen("all"))[:2]  # too many to be read in one table
+    assert columns(every[0]) + columns(every[1]) == tuple(MEASURES)
+    assert every[0].title and not every[1].title and every[1].caption == table.caption
+    per_pixel = evaluate(room[:1], estimator, Plan(("none",), pooled=True))
+    assert "mean per pixel" in evaluation_tables(per_pixel)[0].title
 
 
 def test_surface_scores():

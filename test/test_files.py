@@ -449,3 +449,36 @@ def test_pictures_may_have_rows_of_different_length_and_empty_maps(tmp_path):
     assert picture.shape[1] == 2 * (pictures.PANEL_WIDTH + pictures.MARGIN)
     with pytest.raises(ValueError, match="panels: expected at least one"):
         pictures.grid([])
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "says"),
+    [
+        ("new.json", False, None),
+        ("new/deep/report.json", False, None),
+        ("file.json", False, None),
+        ("new", True, None),
+        ("folder", True, None),
+        ("folder", False, "expected a writable file, got a folder"),
+        ("file.json", True, "expected a writable folder, got a file"),
+        ("file.json/report.json", False, "expected a writable file, got Not a directory"),
+        ("x" * 300, False, "expected a writable file, got File name too long"),
+    ],
+)
+def test_what_could_not_be_written_is_refused_beforehand(tmp_path, name, folder, says):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.json").write_text("old")
+    if says is None:
+        files.check_writable(tmp_path / name, folder)
+    else:
+        with pytest.raises(files.WriteError, match=says):
+            files.check_writable(tmp_path / name, folder)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file.json", "folder"]
+    assert (tmp_path / "file.json").read_text() == "old"
+
+
+def test_devices_and_places_where_no_file_can_be_made():
+    files.check_writable(None)
+    files.check_writable("/dev/stdout")
+    with pytest.raises(files.WriteError, match=r"/proc/report\.json: expected a writable file"):
+        files.check_writable("/proc/report.json")

@@ -4,6 +4,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,23 @@ def test_own_points_and_rectified_data_are_kept(tmp_path):
     np.testing.assert_array_equal(messages.to_points(found[TOPICS["points"]][0][1]), points)
     assert messages.to_lens(found[TOPICS["camera_info"]][0][1]).is_rectified
     assert len(found[TOPICS["depth"]]) == 2
+
+
+class Moved(Corner):
+    """A recording whose LiDAR stands elsewhere from the fourth frame on, as drives of KITTI do."""
+
+    def decode(self, index):
+        T = np.eye(4)
+        T[0, 3] = 0.1 * (index > 2)
+        return replace(super().decode(index), T_camera_lidar=T)
+
+
+def test_a_bag_has_one_place_of_the_lidar(tmp_path):
+    recording = Moved(points=np.ones((5, 3), np.float32))
+    make_bag(recording[:3], tmp_path / "one")
+    with pytest.raises(DatasetError, match=r"3: expected the LiDAR's place of 0 .*, got another"):
+        make_bag(recording, tmp_path / "both")
+    assert not (tmp_path / "both").exists()
 
 
 def test_a_recording_without_stamps_does_not_begin_at_zero(tmp_path):

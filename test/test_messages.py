@@ -236,7 +236,8 @@ def test_depth_encodings(make, big):
     for encoding in ("16UC1", "mono16"):
         depth = messages.to_depth(image(make, encoding, millimetres, pad=2, big=big))
         assert depth.dtype == np.float32
-        np.testing.assert_allclose(depth, millimetres / 1000, rtol=1e-6)
+        # 65535 is a saturated reading, none as in a depth PNG, not a wall 65.5 m away.
+        np.testing.assert_allclose(depth, [[0, 1], [2.345, 0]], rtol=1e-6)
     metres = np.array([[np.nan, 1.5], [-2, np.inf], [-np.inf, 3.25]], np.float32)
     depth = messages.to_depth(image(make, "32FC1", metres, pad=4, big=big))
     np.testing.assert_array_equal(depth, [[0, 1.5], [0, 0], [0, 3.25]])
@@ -446,6 +447,7 @@ def test_cloud_without_returns(make):
         (XYZ, {"row_step": 40}, r"width \* point_step = 60, got 40"),
         (XYZ, {"data": bytes(59)}, r"row_step \* height = 60 bytes, got 59"),
         (XYZ, {"point_step": 8, "width": 5}, r"points.z: expected an offset of at most 4"),
+        (XYZ, {"point_step": 3}, r"points: expected point_step of at least 4 \(x\), got 3"),
     ],
 )
 def test_malformed_clouds(make, dtype, changes, text):

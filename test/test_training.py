@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from depth_two_stage import datasets, networks, recipes, training
-from depth_two_stage.training_data import Batches, draw_points
+from depth_two_stage.training_data import Batches, draw_points, without_extremes
 from depth_two_stage.training_state import read_state
 
 SMALL = {
@@ -60,7 +60,9 @@ def test_both_stages_train_and_the_file_says_how(root, tmp_path):
     model, found = networks.load(made)
     facts = found.facts
     assert facts["seed"] == 0 and facts["frames"] == 8 and len(facts["data_hash"]) == 64
-    assert facts["epochs"] == {"stage_one": 3, "stage_two": 2} and facts["code_version"]
+    assert facts["epochs"] == {"stage_one": 3, "stage_two": 2, "stage_three": 0}
+    assert facts["images"] == {"stage_one": 24, "stage_two": 16, "stage_three": 0}
+    assert facts["batches_without_depth"]["stage_one"] == 0 and facts["code_version"]
     assert np.isfinite(facts["metrics"]["refined_rmse_200"])
     assert facts["recipe"]["stage_two"]["betas"] == [0.5, 0.999]
     stages = [line["stage"] for line in lines(tmp_path / "run")]
@@ -225,10 +227,138 @@ def test_points_are_drawn_as_the_recipe_says(root):
 
 def test_rates_are_those_of_the_paper():
     stage = recipes.load("paper-a-nyu").stage_one
-    rates = [training.rate_at(epoch * 79, 20 * 79, 79, stage) for epoch in (0, 4, 5, 10, 19)]
+    rates = [training.rate_at(epoch * 79, 20 * 79, stage) for epoch in (0, 4, 5, 10, 19)]
     assert rates == pytest.approx([1e-2, 1e-2, 2e-3, 4e-4, 8e-5])
     cosine = dataclasses.replace(stage, schedule="cosine")
-    assert training.rate_at(1579, 1580, 79, cosine) < 1e-7 < training.rate_at(0, 1580, 79, cosine)
+    assert training.rate_at(1579, 1580, cosine) < 1e-7 < training.rate_at(0, 1580, cosine)
+
+
+def test_a_budget_presses_the_schedule_together():
+    stage = recipes.load("paper-a-nyu").stage_one
+    assert training.steps_of(stage, 795) == 20 * 79
+    total = training.steps_of(stage, 795, budget=400)
+    assert total == 40
+    rates = [training.rate_at(step, total, stage) for step in (0, 9, 10, 20, 39)]
+    assert rates == pytest.approx([1e-2, 1e-2, 2e-3, 4e-4, 8e-5])
+    assert training.steps_of(stage, 795, budget=3) == 1
+    assert training.steps_of(stage, 795, budget=10**9) == 20 * 79
+    assert training.steps_of(dataclasses.replace(stage, iterations=1000), 795) == 1000
+
+
+KINDS = {
+    "fcrn18-rgb": ["stage_one"],
+    "sc-grey": ["stage_one"],
+    "cnn-fc": ["stage_one"],
+    "two-stage-rgb": ["stage_one", "stage_two"],
+    "three-stage-rgb": ["stage_one", "stage_two", "stage_three"],
+    "single-cgan-rgb": ["stage_two"],
+}
+
+
+@pytest.mark.parametrize(("model", "stages"), KINDS.items())
+def test_every_kind_of_model_trains_and_resumes(root, tmp_path, model, stages):
+    changes = {"model": model, "width": 1 / 32, "budget": 8, "stage_one.fraction": model[0] == "s"}
+    if "cnn" not in model:  # fully connected layers want their own size
+        changes["input_size"] = [57, 76]
+    chosen = recipe(root, **changes)
+    whole = training.Run(chosen, tmp_path / "whole")
+    before = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    whole.train()
+    found = list(dict.fromkeys(line["stage"] for line in lines(tmp_path / "whole")))
+    assert found == stages
+    for stage in stages:  # every stage moved, and its losses are there
+        assert any(
+            not torch.equal(value, before[name])
+            for name, value in whole.model.state_dict().items()
+            if name.startswith(stage) and value.is_floating_point()
+        )
+    # Cut off after each state that was written, it ends at the same weights.
+    broken = training.Run(chosen, tmp_path / "broken")
+    kept = broken._save_state
+
+    def cut(update):
+        kept(update)
+        raise InterruptedError
+
+    for _ in range(20):
+        broken._save_state = cut
+        try:
+            broken.train()
+            break
+        except InterruptedError:
+            broken = training.Run(chosen, tmp_path / "broken", resume=True)
+            kept = broken._save_state
+    assert same(tmp_path / "whole" / "weights", tmp_path / "broken" / "weights")
+
+
+def test_stage_three_follows_a_frozen_stage_two(root, tmp_path):
+    changes = {"model": "three-stage-rgb", "width": 1 / 32, "input_size": [57, 76], "budget": 4}
+    run = training.Run(recipe(root, **changes), tmp_path / "run")
+    states = {}
+    loop = run._loop
+
+    def watched(progress, stage, update):
+        loop(progress, stage, update)
+        states[update.name] = {
+            name: {k: v.clone() for k, v in getattr(run.model, name).state_dict().items()}
+            for name in training.STAGES
+        }
+
+    run._loop = watched
+    run.train()
+    for frozen in ("stage_one", "stage_two"):
+        first, last = states[frozen][frozen], states["stage_three"][frozen]
+        assert all(torch.equal(first[name], value) for name, value in last.items())
+
+
+def test_a_trained_stage_one_is_plugged_in_and_stays(root, tmp_path):
+    one = recipe(root, model="fcrn18-rgb", width=1 / 32, input_size=[57, 76], budget=8)
+    file = training.Run(one, tmp_path / "one").train()
+    two = recipe(root, model="two-stage-rgb", width=1 / 32, plug=str(file), budget=4)
+    run = training.Run(two, tmp_path / "two")
+    model, checkpoint = networks.load(run.train())
+    assert checkpoint.facts["images"] == {"stage_one": 0, "stage_two": 4, "stage_three": 0}
+    assert model.settings.input_size == (57, 76) and model.stage_two is not None
+    plugged, _ = networks.load(file)
+    for name, value in plugged.stage_one.state_dict().items():
+        assert torch.equal(value, model.stage_one.state_dict()[name])
+    alone = recipe(root, model="fcrn18-rgb", width=1 / 32, plug=str(file))
+    with pytest.raises(training.TrainingError, match=r"plug: expected something .* left to train"):
+        training.Run(alone, tmp_path / "nothing")
+
+
+def test_an_encoder_may_learn_at_its_own_rate(root, tmp_path):
+    changes = {"model": "fcrn18-rgb", "width": 1 / 32, "input_size": [57, 76], "budget": 8}
+    run = training.Run(recipe(root, **changes, **{"stage_one.encoder_rate": 0.0}), tmp_path / "run")
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    run.train()
+    moved = {name for name, p in run.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and not any(".encoder." in name for name in moved)
+
+
+def test_batches_without_depth_are_counted_and_teach_nothing(root, tmp_path, monkeypatch):
+    chosen = recipe(root, model="fcrn18-rgb", width=1 / 32, input_size=[57, 76], budget=12)
+    make = Batches.make
+
+    def spoilt(self, step):
+        x, target = make(self, step)
+        return x, (target * np.nan if step == 1 else target)
+
+    monkeypatch.setattr(Batches, "make", spoilt)
+    run = training.Run(chosen, tmp_path / "run")
+    _, found = networks.load(run.train())
+    assert found.facts["batches_without_depth"]["stage_one"] == 1
+    counted = [line for line in lines(tmp_path / "run") if "batch_without_depth" in line]
+    assert [line["step"] for line in counted] == [1]
+    monkeypatch.setattr(Batches, "make", lambda self, step: (make(self, step)[0], torch.zeros(1)))
+    with pytest.raises(training.TrainingError, match="target: expected depth in some image"):
+        training.Run(chosen, tmp_path / "none").train()
+
+
+def test_depth_at_an_images_limits_is_masked(root):
+    depth = np.array([[0.0, 1.0, 2.0], [1.0, 3.0, 5.0]], np.float32)
+    assert without_extremes(depth).tolist() == [[0, 0, 2], [0, 3, 0]]
+    assert not without_extremes(np.zeros((2, 2), np.float32)).any()
 
 
 @pytest.mark.parametrize(

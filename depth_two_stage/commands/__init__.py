@@ -10,17 +10,14 @@ from typing import Any
 
 def parse_assignments(items: list[str] | None) -> dict[str, Any]:
     """``NAME=VALUE`` options → values as YAML reads them."""
-    import yaml
+    from depth_two_stage.config import parse_value
 
     found: dict[str, Any] = {}
     for item in items or []:
         name, sign, value = item.partition("=")
         if not sign or not name:
             raise ValueError(f"-p: expected NAME=VALUE, got {item!r}")
-        try:
-            found[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a wrong date
-            raise ValueError(f"-p {name}: expected a YAML value, got {value!r}") from error
+        found[name] = parse_value(value, f"-p {name}") if value else None
     return found
 
 

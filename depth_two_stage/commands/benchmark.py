@@ -50,6 +50,7 @@ def command(
     """
     from depth_two_stage import benchmark, files, tables
 
+    files.check_writable(json_file)
     more, found = None, {}
     if live > 0:
         # First of all: a wrong machine or parameter is said before minutes have passed.

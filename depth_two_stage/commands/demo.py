@@ -35,6 +35,10 @@ def command(
     """
     from rich.console import Console
 
+    from depth_two_stage.files import check_writable
+
+    check_writable(output, folder=True)
+    check_writable(json_file)
     from depth_two_stage.ros.demo import run
 
     console = Console()

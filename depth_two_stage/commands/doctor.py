@@ -29,9 +29,11 @@ def command(
     ] = None,
 ) -> None:
     """Say what is missing: installation, topics, QoS, encoding, camera_info, stamps, transports."""
+    from depth_two_stage.files import check_writable
     from depth_two_stage.ros.arguments import remapping_rules
     from depth_two_stage.ros.doctor import Check, content, examine_installation
 
+    check_writable(json_file)
     rules = remapping_rules(tuple(remap or ()), {})
     checks: list[Check] = []
 

@@ -14,7 +14,8 @@ def command(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="nyu, tum, sevenscenes, folder, bag, rendered, kitti or lidar16.",
+            help="nyu, nyu_h5, make3d, tum, sevenscenes, folder, bag, rendered, kitti, "
+            "kitti_depth, kitti_tracking or lidar16.",
             show_default=False,
         ),
     ],
@@ -51,8 +52,21 @@ def command(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="full, E (papers E, B), eigen, centre or garg.")
+        str,
+        typer.Option(
+            "--protocol",
+            help="full, E (papers E, B), eigen or centre of NYU; make3d (criterion C1); garg or "
+            "kitti (depth completion); C, D-kitti-small, D-kitti or D-nyu.",
+        ),
     ] = "full",
+    measures: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--measures",
+            help="Columns of the table: usual, A, B, C, D, E, kitti, all or names such as "
+            "rel,irmse. Default: the protocol's. The JSON has all.",
+        ),
+    ] = None,
     pooled: Annotated[
         bool, typer.Option("--pooled", help="Average over pixels instead of over images.")
     ] = False,
@@ -112,11 +126,14 @@ def command(
     """Measure depth, trajectory and map on a recording, frame by frame, without ROS."""
     if deterministic:
         threads = pin()
-    from depth_two_stage import evaluation, files, tables
+    from depth_two_stage import evaluation, files, metrics, tables
     from depth_two_stage.datasets import open_dataset
     from depth_two_stage.estimator import DepthEstimator
 
     # Everything that can be refused is refused before the long work.
+    files.check_writable(json_file)
+    files.check_writable(pictures, folder=True)
+    columns = None if measures is None else metrics.chosen(measures)
     frames = open_dataset(dataset, root, split)[:limit]
     anchors = list(dict.fromkeys(anchor or ["residual"]))
     options = {"device": device, "precision": precision, "engine": engine, "threads": threads}
@@ -151,7 +168,7 @@ def command(
     if calibrate:
         tables.show(tables.calibration_line(report))
     for one in [report] if calibrate else reports:
-        tables.show(*tables.evaluation_tables(one))
+        tables.show(*tables.evaluation_tables(one, columns))
     if json_file is not None:
         files.write_json(json_file, report)
 

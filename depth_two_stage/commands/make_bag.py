@@ -60,7 +60,10 @@ def command(
     from depth_two_stage.datasets import open_dataset
     from depth_two_stage.datasets.bag_reader import RawBag
     from depth_two_stage.datasets.make_bag import make_bag
+    from depth_two_stage.files import check_writable
 
+    check_writable(output, folder=True)
+    check_writable(json_file)
     frames = open_dataset(dataset, root, split)
     frames = frames[start : None if limit is None else start + limit]
     if not len(frames):

@@ -32,9 +32,10 @@ def command(
     from rich.table import Table
     from torch.utils.flop_counter import FlopCounterMode
 
-    from depth_two_stage import networks
+    from depth_two_stage import files, networks
     from depth_two_stage.networks.checkpoint import SHIPPED
 
+    files.check_writable(json_file)
     shipped: dict[str, list[str]] = {}
     for name in sorted({networks.checkpoint.part_stem(p) for p in SHIPPED.glob("*.safetensors")}):
         facts = networks.checkpoint.read_header(networks.resolve(name))[0]
@@ -67,5 +68,11 @@ def command(
             f"{row['gflop']:.1f}",
             ", ".join(row["weights"]) or "-",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(
+        "Any of them, other weights, or a metric depth model of Hugging Face's transformers can "
+        "be stage one: depth-two-stage plug hf:FOLDER -o FILE",
+        markup=False,
+    )
     write_json(json_file, rows)

@@ -62,6 +62,8 @@ def command(
     from depth_two_stage import files, prediction, tables
     from depth_two_stage.estimator import DepthEstimator
 
+    files.check_writable(output, folder=True)
+    files.check_writable(json_file)
     if points is not None and sparse_depth is not None:
         raise ValueError("--points: expected it or --sparse-depth, got both")
     if len(images) > 1 and (points or sparse_depth):

@@ -26,6 +26,14 @@ def command(
         Optional[List[str]],  # noqa: UP006, UP045
         typer.Option("-p", metavar="NAME=VALUE", help="Override a value of the recipe."),
     ] = None,
+    budget: Annotated[
+        int,
+        typer.Option(
+            "--budget",
+            min=0,
+            help="Images that each stage sees at most; its schedule is pressed together. 0: all.",
+        ),
+    ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last state.")
     ] = False,
@@ -44,6 +52,8 @@ def command(
     overrides = parse_assignments(assignment)
     if root is not None:
         overrides["data.root"] = str(root)
+    if budget:
+        overrides["budget"] = budget
     if threads:
         torch.set_num_threads(threads)
     loaded = recipes.load(recipe, overrides)

@@ -8,6 +8,7 @@ Each data set has one file, imported only when asked for, with one function
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +25,23 @@ DATASETS = {
     "nyu": ("nyu", "NYU Depth v2: nyu_depth_v2_labeled.mat + splits.mat, or train/ and val/"),
     "tum": ("tum", "TUM RGB-D sequence: rgb/, depth/, rgb.txt, depth.txt, groundtruth.txt"),
     "sevenscenes": ("sevenscenes", "7-Scenes scene: seq-01/frame-000000.color.png, …"),
+    "nyu_h5": ("nyu_h5", "NYU Depth v2 as sparse-to-dense has it: train/SCENE/*.h5, val/official/"),
+    "make3d": ("make3d", "Make3D: Train400Img/, Train400Depth/, Test134/, Gridlaserdata/"),
     "folder": ("folder", "rgb/, depth/, camera.json, optional pose/, associations.txt, sparse/"),
     "bag": ("bags", "rosbag2 (sqlite3 or MCAP) with colour, camera_info, depth or a cloud"),
     "rendered": ("rendered", "procedural rooms; needs no files"),
-    "kitti": ("kitti", "KITTI raw drive: image_02/, velodyne_points/, calib.json"),
+    "kitti": (
+        "kitti",
+        "KITTI raw: a drive (image_02/, velodyne_points/), a date or the whole tree",
+    ),
+    "kitti_depth": ("kitti_depth", "KITTI depth completion: train/, val/, depth_selection/"),
+    "kitti_tracking": ("kitti_tracking", "KITTI tracking: training/image_02, image_03, calib"),
     "lidar16": ("lidar16", "camera + 16-beam LiDAR stills: image_orig/, pointcloud/, config.json"),
 }
+
+
+#: what a median of depth in metres can be; beyond it the unit is another
+METRES = (0.01, 500.0)
 
 
 class DatasetError(ValueError):
@@ -44,6 +56,8 @@ class Sample:
     without truth; ``camera`` of both; ``stamp`` integer nanoseconds; ``points`` float32 (N, 3) m
     in the LiDAR's frame with ``T_camera_lidar`` (4, 4); ``T_world_camera`` float64 (4, 4), optical
     frame to world, or None; ``sparse`` float32 (H, W) m, 0 = none, measured with the frame.
+    ``invalid_depth`` counts the pixels of truth that were NaN, infinite or negative as recorded or
+    as given here; they are none.
     """
 
     rgb: np.ndarray
@@ -55,6 +69,7 @@ class Sample:
     T_camera_lidar: np.ndarray | None = None
     T_world_camera: np.ndarray | None = None
     sparse: np.ndarray | None = None
+    invalid_depth: int = 0
 
     def __post_init__(self) -> None:
         size = self.camera.size
@@ -69,6 +84,11 @@ class Sample:
                 raise DatasetError(
                     f"{self.name}: expected {name} float32 {size}, got {image.dtype} {image.shape}"
                 )
+            wrong = 0 if image is None else count_invalid(image)
+            if wrong:
+                object.__setattr__(self, name, clean_depth(image))
+                if name == "depth":
+                    object.__setattr__(self, "invalid_depth", self.invalid_depth + wrong)
 
 
 class Dataset(Sequence):
@@ -114,9 +134,13 @@ class Dataset(Sequence):
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name}: expected an index below {len(self)}, got {index}")
         try:
-            return self.decode(int(self._order[index]))
+            sample = self.decode(int(self._order[index]))
         except FileError as error:
             raise DatasetError(str(error)) from error
+        for name in ("depth", "sparse"):
+            if getattr(sample, name) is not None:
+                check_metres(getattr(sample, name), f"{self.name} {sample.name}: {name}")
+        return sample
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, split={self.split!r}, {len(self)} frames)"
@@ -128,7 +152,9 @@ def open_dataset(name: str, root: str | Path, split: str | None = None) -> Datas
     Raises `DatasetError` for an unknown name or split and for files that are not there.
     """
     if name not in DATASETS:
-        raise DatasetError(f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}")
+        near = difflib.get_close_matches(str(name), DATASETS, 3, 0.5)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise DatasetError(f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}{hint}")
     root = Path(root).expanduser()
     if name != "rendered" and not root.exists():
         raise DatasetError(f"root: expected an existing {name} recording, got {root}")
@@ -146,3 +172,25 @@ def clean_depth(depth: np.ndarray) -> np.ndarray:
     """Depth (H, W) m as float32 in which everything invalid (NaN, infinite, negative) is 0."""
     depth = np.asarray(depth, np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def count_invalid(depth: np.ndarray) -> int:
+    """How many pixels of a recorded depth are no depth and not 0: NaN, infinite, negative."""
+    return int(np.count_nonzero(~np.isfinite(depth) | (depth < 0)))
+
+
+def check_metres(depth: np.ndarray, name: str) -> None:
+    """Refuse depth (H, W), 0 = none, whose median (of every fourth pixel) cannot be metres."""
+    values = depth[::4, ::4]
+    values = values[values > 0]
+    if not len(values):
+        values = depth[depth > 0]
+    if not len(values):
+        return
+    median = float(np.median(values))
+    if not METRES[0] <= median <= METRES[1]:
+        guess = "millimetres, or a wrong depth_scale" if median > METRES[1] else "a wrong scale"
+        raise DatasetError(
+            f"{name}: expected metres (a median of {METRES[0]:g} to {METRES[1]:g}), "
+            f"got a median of {median:g}: {guess}?"
+        )

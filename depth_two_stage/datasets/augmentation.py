@@ -2,7 +2,7 @@
 """Random views for training in which image, depth, sparse points and camera move together.
 
 Paper E: small rotation (±5°), scale s in [1, 1.5] with depth divided by s, colour, left-right
-flip with probability 0.5, random crop. Paper A trains stage one in the same way. Rotation and
+flip with probability 0.5, random crop; each paper's figures are in `ranges`. Rotation and
 scale are about the principal point: there rotation is exactly a camera's roll, and the zoomed
 image with depth / s is, for the unchanged focal length, the scene pressed together along the axis
 by s (x and y of a point stay, z becomes z / s).
@@ -11,12 +11,14 @@ by s (x and y of a point stay, z becomes z / s).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from depth_two_stage.camera import Camera
+
+from .ranges import Ranges, check_range, check_share, ranges_of
 
 
 class View(NamedTuple):
@@ -36,10 +38,13 @@ class Augmentation:
     of a longer focal length down to it (area-averaged), so that recordings of any camera train
     the network's canonical one; None keeps the input's. ``rotation`` degrees, ``scale`` low and
     high, ``flip`` probability. Colour: brightness and contrast factors within 1 ± ``colour``,
-    each channel's gain within 1 ± ``colour``/2. ``enabled`` False gives the centre crop alone.
+    each channel's gain within 1 ± ``colour``/2; then ``gain`` low and high, a factor of each
+    channel (E, after Eigen et al., has this alone). ``translate`` False crops the centre.
+    ``enabled`` False gives the centre crop alone.
 
     Truth moves by nearest neighbour; samples move one by one, so none is doubled or blended.
-    Where the rotated frame does not reach, the image is mirrored and there is no truth.
+    Where the rotated frame does not reach, the image is mirrored and there is no truth. A NaN in
+    the truth stays one pixel's NaN, for the training's door to count; among samples it is none.
     """
 
     rng: np.random.Generator
@@ -50,6 +55,34 @@ class Augmentation:
     flip: float = 0.5
     colour: float = 0.2
     enabled: bool = True
+    gain: tuple[float, float] = (1.0, 1.0)
+    translate: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(f"rotation: expected 0 to 180 degrees, got {self.rotation!r}")
+        if not 0 <= self.colour < 1:
+            raise ValueError(f"colour: expected at least 0, less than 1, got {self.colour!r}")
+        if self.focal is not None and not self.focal > 0:
+            raise ValueError(f"focal: expected a positive number of pixels, got {self.focal!r}")
+        check_range("scale", self.scale)
+        check_range("gain", self.gain)
+        check_share("flip", self.flip)
+
+    @classmethod
+    def of(cls, ranges: str | Ranges, rng: np.random.Generator, **options: Any) -> Augmentation:
+        """The views of a paper: a name of `ranges.RANGES` or ranges; ``options``: size, focal."""
+        r = ranges_of(ranges) if isinstance(ranges, str) else ranges
+        return cls(
+            rng,
+            rotation=r.rotation,
+            scale=r.scale,
+            flip=r.flip,
+            colour=0.0,
+            gain=r.gain,
+            translate=r.translate,
+            **options,
+        )
 
     def __call__(
         self,
@@ -59,6 +92,7 @@ class Augmentation:
         camera: Camera,
     ) -> View:
         """Draw one view of a frame: uint8 (H, W, 3), float32 (H, W) m, 0 = none."""
+        _check_frame(rgb, depth, sparse, camera)
         if self.focal is not None and camera.focal > 1.01 * self.focal:
             rgb, depth, sparse, camera = shrink(
                 rgb, depth, sparse, camera, self.focal / camera.focal
@@ -70,7 +104,7 @@ class Augmentation:
             s = self.rng.uniform(*self.scale)
             angle = np.deg2rad(self.rng.uniform(-self.rotation, self.rotation))
             flip = self.rng.random() < self.flip
-            place = self.rng.random(2)
+            place = self.rng.random(2) if self.translate else place
         M, cx, cy = _motion(camera, s, angle, place, (h, w))
         rgb = cv2.warpAffine(
             rgb, M, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
@@ -84,6 +118,9 @@ class Augmentation:
             camera = camera.flipped()
         if self.enabled and self.colour > 0:
             rgb = self._jitter(rgb)
+        if self.enabled and self.gain != (1.0, 1.0):
+            levels = np.arange(256)[:, None] * self.rng.uniform(*self.gain, 3)
+            rgb = cv2.LUT(rgb, np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None])
         return View(rgb, depth, sparse, camera)
 
     def _jitter(self, rgb: np.ndarray) -> np.ndarray:
@@ -94,6 +131,61 @@ class Augmentation:
         levels = (np.arange(256) - mean) * contrast + mean * brightness
         table = np.clip(levels[:, None] * gain, 0, 255).astype(np.uint8)
         return cv2.LUT(rgb, table[None])
+
+
+@dataclass
+class PairAugmentation:
+    """Call with (rough, target) for a random pair before stage two (B, section 4.2, Make3D).
+
+    Both are depth in metres (…, H, W), NumPy's or torch's, 0 = none: rough × s, target / s, both
+    mirrored with probability ``flip``, both times one ``brightness`` factor. A batch gets one draw:
+    B trains with batch 1.
+    """
+
+    rng: np.random.Generator
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    brightness: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_range("scale", self.scale)
+        check_range("brightness", self.brightness)
+        check_share("flip", self.flip)
+
+    @classmethod
+    def of(cls, ranges: str | Ranges, rng: np.random.Generator) -> PairAugmentation:
+        """The pairs of a paper: a name of `ranges.RANGES` or ranges, whose ``pair`` is taken."""
+        pair = (ranges_of(ranges) if isinstance(ranges, str) else ranges).pair
+        return cls(rng, pair.scale, pair.flip, pair.brightness)
+
+    def __call__(self, rough: Any, target: Any) -> tuple[Any, Any]:
+        """Draw one pair."""
+        if rough.shape != target.shape or rough.ndim < 2:
+            raise ValueError(
+                f"target: expected rough's shape {tuple(rough.shape)}, got {tuple(target.shape)}"
+            )
+        s = float(self.rng.uniform(*self.scale))
+        mirrored = self.rng.random() < self.flip
+        light = float(self.rng.uniform(*self.brightness))
+        rough, target = rough * (s * light), target * (light / s)
+        if mirrored:
+            columns = list(range(rough.shape[-1] - 1, -1, -1))  # what both kinds of array take
+            rough, target = rough[..., columns], target[..., columns]
+        return rough, target
+
+
+def _check_frame(
+    rgb: np.ndarray, depth: np.ndarray, sparse: np.ndarray | None, camera: Camera
+) -> None:
+    """One frame has one size; the colours are bytes."""
+    if rgb.dtype != np.uint8 or rgb.shape != (*camera.size, 3):
+        raise ValueError(
+            f"rgb: expected uint8 of the camera's size {(*camera.size, 3)}, "
+            f"got {rgb.dtype} {rgb.shape}"
+        )
+    for name, value in (("depth", depth), ("sparse", sparse)):
+        if value is not None and value.shape != camera.size:
+            raise ValueError(f"{name}: expected the camera's size {camera.size}, got {value.shape}")
 
 
 def shrink(
@@ -142,7 +234,7 @@ def _motion(
 def _move_points(sparse: np.ndarray, M: np.ndarray, size: tuple[int, int], s: float) -> np.ndarray:
     """Each sample to the pixel where it comes to lie, depth divided by s; the nearest wins."""
     h, w = size
-    v, u = np.nonzero(sparse)
+    v, u = np.nonzero(np.isfinite(sparse) & (sparse > 0))
     z = sparse[v, u] / np.float32(s)
     moved = np.rint(np.column_stack([u, v]) @ M[:, :2].T + M[:, 2]).astype(np.int64)
     inside = (moved >= 0).all(axis=1) & (moved[:, 0] < w) & (moved[:, 1] < h)

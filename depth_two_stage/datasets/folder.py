@@ -22,7 +22,14 @@ import numpy as np
 from depth_two_stage import files
 from depth_two_stage.datasets import DatasetError
 from depth_two_stage.datasets.clouds import CLOUD_SUFFIXES, read_cloud
-from depth_two_stage.datasets.frames import FRAME_PERIOD_NS, Frame, FrameDataset, images_of
+from depth_two_stage.datasets.frames import (
+    FRAME_PERIOD_NS,
+    Frame,
+    FrameDataset,
+    all_there,
+    images_for,
+    images_of,
+)
 
 
 def open_sequence(root: Path, split: str | None) -> FrameDataset:
@@ -59,13 +66,16 @@ def _frames_of(root: Path, lidar: bool) -> list[Frame]:
     optional = {name: (root / name).is_dir() for name in ("pose", "sparse", "points")}
     if optional["points"] and not lidar:
         raise DatasetError(f"{root}/camera.json: expected T_camera_lidar for points/, got none")
-    frames = []
     if not (root / "depth").is_dir():
         raise DatasetError(f"root: expected the folder {root / 'depth'}, got none")
-    for index, rgb in enumerate(images_of(root / "rgb", "root")):
+    frames, images = [], images_of(root / "rgb", "root")
+    wanted = [root / "depth" / f"{rgb.stem}.png" for rgb in images]
+    wanted += images_for(root / "depth", ".png", images)
+    if optional["pose"]:
+        wanted += [root / "pose" / f"{rgb.stem}.txt" for rgb in images]
+    all_there(root, wanted)
+    for index, rgb in enumerate(images):
         depth, sparse = root / "depth" / f"{rgb.stem}.png", None
-        if not depth.is_file():
-            raise DatasetError(f"root: expected {depth} to go with {rgb.name}, got none")
         pose = read_pose(root / "pose" / f"{rgb.stem}.txt") if optional["pose"] else None
         if optional["sparse"] and (root / "sparse" / f"{rgb.stem}.png").is_file():
             sparse = root / "sparse" / f"{rgb.stem}.png"

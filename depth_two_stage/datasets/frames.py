@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,10 @@ FRAME_PERIOD_NS = 100_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """Where one sample lies: paths, stamp in nanoseconds, pose T_world_camera (4, 4) or None."""
+    """Where one sample lies: paths, stamp in nanoseconds, pose T_world_camera (4, 4) or None.
+
+    ``lens`` and ``T_camera_lidar`` (4, 4) come before the data set's where frames differ in them.
+    """
 
     name: str
     rgb: Path
@@ -29,15 +32,18 @@ class Frame:
     T_world_camera: np.ndarray | None = None
     sparse: Path | None = None
     points: Path | None = None
+    lens: Lens | None = None
+    T_camera_lidar: np.ndarray | None = None
 
 
 class FrameDataset(Dataset):
     """Samples from image files: read, brought to one size, rectified together.
 
-    ``lens`` is the raw colour camera. An image of another size than the lens (NYU's halved colour)
-    takes the lens's camera resized with half-pixel centres; that needs an undistorted lens.
-    ``depth_scale`` is units per metre of the depth PNG. Depth of another size than the colour is
-    resampled to it by nearest neighbour when both show the same field of view (same aspect).
+    ``lens`` is the raw colour camera, or None where each frame has its own. An image of another
+    size than the lens (NYU's halved colour) takes the lens's camera resized with half-pixel
+    centres; that needs an undistorted lens. ``depth_scale`` is units per metre of the depth PNG.
+    Depth of another size than the colour is resampled to it by nearest neighbour when both show
+    the same field of view (same aspect).
     """
 
     def __init__(
@@ -45,7 +51,7 @@ class FrameDataset(Dataset):
         name: str,
         split: str | None,
         frames: Sequence[Frame],
-        lens: Lens,
+        lens: Lens | None,
         depth_scale: float,
         read_points: Callable[[Path], np.ndarray] | None = None,
         T_camera_lidar: np.ndarray | None = None,
@@ -54,8 +60,11 @@ class FrameDataset(Dataset):
         self.depth_scale = depth_scale
         self.read_points = read_points
         self.T_camera_lidar = T_camera_lidar
-        camera = lens.rectified
-        if self.frames:
+        lenses = {id(frame.lens): frame.lens for frame in self.frames if frame.lens is not None}
+        if len(lenses) == 1:
+            (lens,) = lenses.values()
+        camera = None if lens is None else lens.rectified
+        if self.frames and lens is not None:
             height, width = files.read_image(self.frames[0].rgb).shape[:2]
             camera = _camera_for(lens, height, width, self.frames[0].rgb)
         super().__init__(name, split, [f.name for f in self.frames], camera, lens)
@@ -87,14 +96,18 @@ class FrameDataset(Dataset):
                     f"{frame.sparse}: expected the colour's size {rgb.shape[:2]}, "
                     f"got {sparse.shape}"
                 )
-        camera = _camera_for(self.lens, *rgb.shape[:2], frame.rgb)
-        if not self.lens.is_rectified:
-            rgb = self.lens.rectify_image(rgb)
-            depth = None if depth is None else self.lens.rectify_depth(depth)
-            sparse = None if sparse is None else _rectify_sparse(self.lens, sparse)
-        points = None
+        lens = frame.lens or self.lens
+        camera = _camera_for(lens, *rgb.shape[:2], frame.rgb)
+        if not lens.is_rectified:
+            rgb = lens.rectify_image(rgb)
+            depth = None if depth is None else lens.rectify_depth(depth)
+            sparse = None if sparse is None else _rectify_sparse(lens, sparse)
+        points, T_camera_lidar = None, None
         if frame.points is not None:
             points = self.read_points(frame.points)
+            T_camera_lidar = self.T_camera_lidar
+            if frame.T_camera_lidar is not None:
+                T_camera_lidar = frame.T_camera_lidar
         return Sample(
             rgb,
             depth,
@@ -102,7 +115,7 @@ class FrameDataset(Dataset):
             frame.stamp,
             frame.name,
             points=points,
-            T_camera_lidar=self.T_camera_lidar if points is not None else None,
+            T_camera_lidar=T_camera_lidar,
             T_world_camera=frame.T_world_camera,
             sparse=sparse,
         )
@@ -116,6 +129,30 @@ def images_of(folder: Path, what: str) -> list[Path]:
     if not found:
         raise DatasetError(f"{what}: expected JPEG or PNG images in {folder}, got none")
     return sorted(found)
+
+
+def all_there(root: Path, wanted: Iterable[Path], named_by: str = "root") -> None:
+    """Every file of a list, or an error with the first ten that are missing and their count."""
+    missing = [path for path in wanted if not path.is_file()]
+    if not missing:
+        return
+    first = [str(path.relative_to(root)) for path in missing[:10]]
+    more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+    raise DatasetError(
+        f"{named_by}: expected every file of {root}, "
+        f"got {len(missing)} missing: {', '.join(first)}{more}"
+    )
+
+
+def images_for(folder: Path, suffix: str, images: list[Path]) -> list[Path]:
+    """The images that a folder's files (NAME + suffix) go with; images all lie in one folder.
+
+    With `all_there` no image can be missing unnoticed and shorten what is measured.
+    """
+    place, ending = images[0].parent, images[0].suffix
+    known = {image.stem for image in images}
+    names = [path.name.removesuffix(suffix) for path in sorted(folder.glob(f"*{suffix}"))]
+    return [place / f"{name}{ending}" for name in names if name not in known]
 
 
 def existing(path: Path, named_by: str) -> Path:

@@ -16,7 +16,14 @@ from depth_two_stage.camera import Lens
 from depth_two_stage.datasets import DatasetError
 from depth_two_stage.datasets.clouds import read_cloud
 from depth_two_stage.datasets.folder import rigid
-from depth_two_stage.datasets.frames import FRAME_PERIOD_NS, Frame, FrameDataset, images_of
+from depth_two_stage.datasets.frames import (
+    FRAME_PERIOD_NS,
+    Frame,
+    FrameDataset,
+    all_there,
+    images_for,
+    images_of,
+)
 
 
 def open_sequence(root: Path, split: str | None) -> FrameDataset:
@@ -25,11 +32,11 @@ def open_sequence(root: Path, split: str | None) -> FrameDataset:
         raise DatasetError(f"split: expected none (lidar16 has no splits), got {split!r}")
     path = root / "config.json"
     content = files.read_json(path)
+    images = images_of(root / "image_orig", "root")
+    clouds = [root / "pointcloud" / f"{rgb.stem}.pcd" for rgb in images]
+    all_there(root, [*clouds, *images_for(root / "pointcloud", ".pcd", images)])
     frames = []
-    for index, rgb in enumerate(images_of(root / "image_orig", "root")):
-        cloud = root / "pointcloud" / f"{rgb.stem}.pcd"
-        if not cloud.is_file():
-            raise DatasetError(f"root: expected the scan {cloud} of {rgb.name}, got none")
+    for index, (rgb, cloud) in enumerate(zip(images, clouds, strict=True)):
         frames.append(Frame(rgb.stem, rgb, None, index * FRAME_PERIOD_NS, points=cloud))
     height, width = files.read_image(frames[0].rgb).shape[:2]
     try:

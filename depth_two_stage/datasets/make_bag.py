@@ -83,6 +83,11 @@ def make_bag(
         _write_static(bag, first.stamp + shift, first, lidar, _up_axis(up, dataset.name))
         for index in range(len(dataset)):
             sample = first if index == 0 else dataset[index]
+            if not _same_lidar(sample, first):
+                raise DatasetError(
+                    f"{sample.name}: expected the LiDAR's place of {first.name} (a bag has one), "
+                    "got another: choose one drive by --split"
+                )
             sample = replace(sample, stamp=sample.stamp + shift)
             rgb, depth, lens = raw_frame(dataset, index, sample)
             if depth_every == 0 or index % depth_every:
@@ -94,6 +99,12 @@ def make_bag(
                 bag.write(TOPICS["points"], sample.stamp, cloud)
             progress(index + 1)
     return Path(path)
+
+
+def _same_lidar(a: Sample, b: Sample) -> bool:
+    if a.points is None or b.points is None:
+        return True
+    return np.array_equal(a.T_camera_lidar, b.T_camera_lidar)
 
 
 def raw_frame(

@@ -26,8 +26,16 @@ import numpy as np
 
 from depth_two_stage import files
 from depth_two_stage.camera import Camera, Lens
-from depth_two_stage.datasets import Dataset, DatasetError, Sample, clean_depth
-from depth_two_stage.datasets.frames import FRAME_PERIOD_NS, Frame, FrameDataset, images_of
+from depth_two_stage.datasets import Dataset, DatasetError, Sample, clean_depth, count_invalid
+from depth_two_stage.datasets.arrays import open_hdf5, read_mat
+from depth_two_stage.datasets.frames import (
+    FRAME_PERIOD_NS,
+    Frame,
+    FrameDataset,
+    all_there,
+    images_for,
+    images_of,
+)
 
 #: Colour camera of the toolbox (camera_params.m, fx_rgb …), 480x640, principal point from 0.
 CAMERA = Camera(640, 480, 518.858, 519.470, 325.582, 253.736)
@@ -64,11 +72,11 @@ def _open_folders(root: Path, split: str | None) -> FrameDataset:
         if (folder / "camera.json").is_file():
             lens, scale = files.read_camera(folder / "camera.json", depth_scale=True)
             break
+    images = images_of(root / split / "rgb", "root")
+    depths = [root / split / "depth" / f"{rgb.stem}.png" for rgb in images]
+    all_there(root, [*depths, *images_for(root / split / "depth", ".png", images)])
     frames = []
-    for index, rgb in enumerate(images_of(root / split / "rgb", "root")):
-        depth = root / split / "depth" / f"{rgb.stem}.png"
-        if not depth.is_file():
-            raise DatasetError(f"root: expected the depth {depth} of {rgb.name}, got none")
+    for index, (rgb, depth) in enumerate(zip(images, depths, strict=True)):
         frames.append(Frame(f"{split}/{rgb.stem}", rgb, depth, index * FRAME_PERIOD_NS))
     return FrameDataset("nyu", split, frames, lens, scale)
 
@@ -79,39 +87,34 @@ class NyuMat(Dataset):
     def __init__(self, path: Path, split: str | None) -> None:
         self.path = path
         split = split or "test"
-        with self._file() as mat:
+        with open_hdf5(self.path, ".mat") as mat:
             for key, ndim in (("images", 4), ("depths", 3)):
                 if key not in mat or mat[key].ndim != ndim:
                     got = {k: v.shape for k, v in mat.items() if hasattr(v, "shape")}
                     raise DatasetError(f"{path}: expected {key} with {ndim} dimensions, got {got}")
-            count, _, width, height = mat["images"].shape
+            count, channels, width, height = mat["images"].shape
+            depths = mat["depths"].shape
+            if channels != 3 or depths != (count, width, height):
+                raise DatasetError(
+                    f"{path}: expected images (N, 3, W, H) and depths (N, W, H) of one size, "
+                    f"got {mat['images'].shape} and {depths}"
+                )
         self.indices = _split_indices(path, split, count)
         names = [f"{i:04d}" for i in self.indices]
         super().__init__("nyu", split, names, CAMERA.resized(width, height))
 
-    def _file(self):
-        try:
-            import h5py
-        except ImportError as error:
-            raise DatasetError(
-                "h5py: expected to be installed to read the .mat of NYU Depth v2, got no module"
-            ) from error
-        try:
-            return h5py.File(self.path, "r")
-        except OSError as error:
-            raise DatasetError(f"{self.path}: expected an HDF5 .mat file, got {error}") from error
-
     def decode(self, index: int) -> Sample:
         """Read the image and the in-painted depth at a position of the split."""
         number = int(self.indices[index])
-        with self._file() as mat:
+        with open_hdf5(self.path, ".mat") as mat:
             try:
                 rgb, depth = mat["images"][number], mat["depths"][number]
             except OSError as error:
                 raise DatasetError(f"{self.path}: expected frame {number}, got {error}") from error
         rgb = np.ascontiguousarray(rgb.transpose(2, 1, 0))
-        depth = clean_depth(np.ascontiguousarray(depth.T))
-        return Sample(rgb, depth, self.camera, number * FRAME_PERIOD_NS, self.names[index])
+        depth, invalid = clean_depth(np.ascontiguousarray(depth.T)), count_invalid(depth)
+        stamp = number * FRAME_PERIOD_NS
+        return Sample(rgb, depth, self.camera, stamp, self.names[index], invalid_depth=invalid)
 
 
 def _split_indices(path: Path, split: str, count: int) -> np.ndarray:
@@ -120,17 +123,11 @@ def _split_indices(path: Path, split: str, count: int) -> np.ndarray:
         raise DatasetError(f"split: expected one of {', '.join(wanted)}, got {split!r}")
     if split == "all":
         return np.arange(count)
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     lists = path.with_name("splits.mat")
     if not lists.is_file():
         raise DatasetError(f"split {split}: expected the file {lists}, got none")
     key = "testNdxs" if split == "test" else "trainNdxs"
-    try:
-        indices = loadmat(lists)[key].ravel().astype(np.int64) - 1
-    except (KeyError, MatReadError, ValueError) as error:
-        raise DatasetError(f"{lists}: expected a MATLAB v5 file with {key}, got {error}") from error
+    indices = read_mat(lists, key).ravel().astype(np.int64) - 1
     if len(indices) and not (indices.min() >= 0 and indices.max() < count):
         raise DatasetError(f"{lists}: expected indices 1 to {count}, got up to {indices.max() + 1}")
     if split in ("val", "fit"):

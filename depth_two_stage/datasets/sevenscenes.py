@@ -29,7 +29,7 @@ from depth_two_stage import files
 from depth_two_stage.camera import Camera, Lens
 from depth_two_stage.datasets import DatasetError, folder
 from depth_two_stage.datasets.folder import read_pose
-from depth_two_stage.datasets.frames import Frame, FrameDataset
+from depth_two_stage.datasets.frames import Frame, FrameDataset, all_there
 
 DEPTH_CAMERA = Camera(640, 480, 585.0, 585.0, 320.0, 240.0)
 COLOUR_CAMERA = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
@@ -86,13 +86,17 @@ class _Scene(FrameDataset):
     """Sequences of a scene, the depth of each frame splatted into its colour camera."""
 
     def __init__(self, root: Path, split: str, sequences: list[str]) -> None:
-        frames = []
+        frames, ends = [], (".depth.png", ".pose.txt")
+        images = [rgb for name in sequences for rgb in _images(root / name)]
+        wanted = [_beside(rgb, end) for rgb in images for end in ends]
+        for name in sequences:  # a depth image without its colour is a missing colour
+            for depth in sorted((root / name).glob("frame-*.depth.png")):
+                wanted.append(depth.with_name(depth.name.replace(".depth.", ".color.")))
+        all_there(root, wanted)
         for sequence in sequences:
-            for rgb in sorted((root / sequence).glob("frame-*.color.png")):
+            for rgb in _images(root / sequence):
                 stem = rgb.name.removesuffix(".color.png")
-                depth, pose = (rgb.with_name(stem + end) for end in (".depth.png", ".pose.txt"))
-                if not depth.is_file():
-                    raise DatasetError(f"root: expected {depth} to go with {rgb.name}, got none")
+                depth, pose = (_beside(rgb, end) for end in ends)
                 T = read_pose(pose) @ np.linalg.inv(T_COLOUR_DEPTH)
                 number = len(frames) if not stem[6:].isdecimal() else int(stem[6:])
                 # Sequences follow each other an hour apart: stamps stay increasing.
@@ -112,3 +116,11 @@ class _Scene(FrameDataset):
         points = own.backproject(depth)[depth > 0]
         colour = self.lens.rectified.resized(size[1], size[0])
         return colour.project(points, T_COLOUR_DEPTH)
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(folder.glob("frame-*.color.png"))
+
+
+def _beside(rgb: Path, end: str) -> Path:
+    return rgb.with_name(rgb.name.removesuffix(".color.png") + end)

@@ -23,7 +23,7 @@ import numpy as np
 from depth_two_stage import files
 from depth_two_stage.camera import Lens
 from depth_two_stage.datasets import DatasetError
-from depth_two_stage.datasets.frames import Frame, FrameDataset, existing
+from depth_two_stage.datasets.frames import Frame, FrameDataset, all_there, existing
 from depth_two_stage.datasets.poses import interpolate, pairs
 
 DEPTH_SCALE = 5000.0
@@ -81,10 +81,11 @@ def read_associations(root: Path) -> list[Pair]:
         if len(words) != 4:
             raise DatasetError(f"{where}: expected 'stamp file stamp file', got {len(words)} words")
         stamps = [files.parse_stamp(words[i], where) for i in (0, 2)]
-        images = [existing(root / words[i], where) for i in (1, 3)]
+        images = [root / words[i] for i in (1, 3)]
         if words[1].startswith("depth"):  # the order of other tools
             stamps, images = stamps[::-1], images[::-1]
         found.append((stamps[0], images[0], stamps[1], images[1]))
+    all_there(root, [image for pair in found for image in (pair[1], pair[3])], str(path))
     return sorted(found, key=lambda pair: pair[0])
 
 
@@ -97,12 +98,13 @@ def _associate(root: Path) -> list[Pair]:
             where = f"{path}: line {number}"
             if len(words) != 2:
                 raise DatasetError(f"{where}: expected 'stamp file', got {len(words)} words")
-            entries.append((files.parse_stamp(words[0], where), root / words[1], where))
+            entries.append((files.parse_stamp(words[0], where), root / words[1]))
         lists.append(entries)
     rgb, depth = lists
     found = []
     for i, j in pairs([e[0] for e in rgb], [e[0] for e in depth]):
-        found.append((rgb[i][0], existing(*rgb[i][1:]), depth[j][0], existing(*depth[j][1:])))
+        found.append((*rgb[i], *depth[j]))
     if not found:
         raise DatasetError(f"root: expected colour and depth within 20 ms, got no pair in {root}")
+    all_there(root, [image for pair in found for image in (pair[1], pair[3])])
     return sorted(found, key=lambda pair: pair[0])

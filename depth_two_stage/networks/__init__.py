@@ -5,18 +5,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint, CheckpointError, read_checkpoint, resolve, write_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    read_checkpoint,
+    resolve,
+    write_checkpoint,
+)
 from .convolutional import CNN
 from .discriminator import PatchDiscriminator
+from .encoders import encoder_of, load_encoder
 from .fcrn import FCRN
 from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
+from .groups import parameter_groups, set_rate
+from .pretrained import initialise
 from .single_stage import SingleStage
-from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture
+from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
 from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
 from .unet import UNetGenerator
 
@@ -38,10 +48,16 @@ __all__ = [
     "architecture",
     "build",
     "build_discriminator",
+    "encoder_of",
+    "initialise",
     "load",
+    "load_encoder",
+    "parameter_groups",
     "plug",
     "resolve",
     "save",
+    "set_rate",
+    "settings_dict",
 ]
 
 PARTS: dict[str, type[nn.Module]] = {
@@ -54,14 +70,26 @@ PARTS: dict[str, type[nn.Module]] = {
     "unet_generator": UNetGenerator,
     "patch_discriminator": PatchDiscriminator,
 }
+HUGGING_FACE = "huggingface"  # `coarse`: imported when it is asked for
+
+
+def _class(name: Any) -> type[nn.Module]:
+    """The class of a part by its name in an architecture."""
+    if name == HUGGING_FACE:
+        from .coarse import HuggingFaceDepth
+
+        return HuggingFaceDepth
+    if name not in PARTS:
+        expected = ", ".join((*PARTS, HUGGING_FACE))
+        raise ValueError(f"network: expected one of {expected}, got {name!r}")
+    return PARTS[name]
 
 
 def _part(spec: dict[str, Any], **extra: Any) -> nn.Module:
     arguments = {key: value for key, value in spec.items() if key != "name"}
-    if spec.get("name") not in PARTS:
-        raise ValueError(f"network: expected one of {', '.join(PARTS)}, got {spec.get('name')!r}")
+    made = _class(spec.get("name"))
     try:
-        return PARTS[spec["name"]](**{**arguments, **extra})
+        return made(**{**arguments, **extra})
     except TypeError as error:
         raise ValueError(
             f"network {spec['name']}: expected its own settings, got {error}"
@@ -99,26 +127,44 @@ def plug(
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
     """An architecture with another stage one, as B concludes: (architecture, its weights).
 
-    ``stage_one`` is a name of ``MODELS``, at ``width`` and without weights (None), or a checkpoint
-    (shipped name or file), whose weights are for ``build(architecture).stage_one``. What stage one
-    sees and the range of depth come with it; the size at which it is refined stays.
+    ``stage_one`` is a name of ``MODELS``, at ``width`` and without weights (None), a checkpoint
+    (shipped name or file), or a metric depth model of Hugging Face's `transformers`: its folder,
+    ``hf:FOLDER`` or, downloaded, ``hub:OWNER/NAME[@REVISION]``. The weights are for
+    ``build(architecture).stage_one``. What stage one sees and the range of depth come with it; the
+    size at which it is refined stays. ``stage_one_source`` of the architecture says whence it is.
     """
-    weights = None
+    weights: dict[str, Tensor] | None = None
     if stage_one in MODELS or stage_one in ALIASES:
-        other = architecture(stage_one, width)
+        other = {**architecture(stage_one, width), "stage_one_source": {"model": stage_one}}
+    elif stage_one.startswith(("hf:", "hub:")) or (Path(stage_one) / "config.json").is_file():
+        from .coarse_import import import_model
+
+        other, weights = import_model(stage_one)
     else:
-        model, checkpoint = load(stage_one)
-        other = checkpoint.facts["architecture"]
+        model, checkpoint = load(_existing(stage_one))
+        source = {"file": checkpoint.path.name, "checksum": checkpoint.checksum}
+        other = {**checkpoint.facts["architecture"], "stage_one_source": source}
         weights = None if model.stage_one is None else model.stage_one.state_dict()
     if other["stage_one"] is None:
         raise ValueError(f"stage_one: expected a model that has one, got {stage_one!r}")
     settings = {**spec.get("settings", {}), **other.get("settings", {})}
     if "refined_size" in spec.get("settings", {}):
         settings["refined_size"] = spec["settings"]["refined_size"]
-    elif "refined_size" in settings:
-        del settings["refined_size"]
-    plugged = {**copy.deepcopy(spec), "stage_one": copy.deepcopy(other["stage_one"])}
-    return {**plugged, "settings": settings}, weights
+    elif spec.get("stage_two") is not None:  # that of NetworkSettings
+        settings.pop("refined_size", None)
+    new = {name: copy.deepcopy(other[name]) for name in ("stage_one", "stage_one_source")}
+    return {**copy.deepcopy(spec), **new, "settings": settings}, weights
+
+
+def _existing(weights: str) -> str:
+    """The same name of weights; where there are none of it, the nearest names are offered."""
+    try:
+        resolve(weights)
+    except CheckpointError as error:
+        near = nearest(weights)
+        hint = f"; nearest models: {', '.join(near)}" if near else ""
+        raise CheckpointError(f"{error}{hint}") from error
+    return weights
 
 
 def build_discriminator(spec: dict[str, Any]) -> PatchDiscriminator:
@@ -126,13 +172,22 @@ def build_discriminator(spec: dict[str, Any]) -> PatchDiscriminator:
     return _part(spec.get("discriminator", A_DISCRIMINATOR))
 
 
-def save(path: str, model: TwoStage, spec: dict[str, Any], facts: dict[str, Any]) -> None:
+def save(
+    path: str,
+    model: TwoStage,
+    spec: dict[str, Any],
+    facts: dict[str, Any],
+    half: bool = True,
+    whole: bool = False,
+) -> None:
     """Write the model as fp16 safetensors with its architecture and ``facts`` in the header.
 
     ``facts``: data list hash, seed, metrics, code version and what else is to be remembered.
+    Without ``half`` the tensors stay as they are; ``whole`` makes one file, however large.
     """
     spec = {**copy.deepcopy(spec), "settings": settings_dict(model.settings)}
-    write_checkpoint(path, model.state_dict(), {"architecture": spec, **facts})
+    facts = {"architecture": spec, **facts}
+    write_checkpoint(path, model.state_dict(), facts, half, whole)
 
 
 #: what building a network from a foreign header raises; RuntimeError: more than memory holds

@@ -97,7 +97,9 @@ def write_checkpoint(
     half: bool = True,
     whole: bool = False,
 ) -> list[Path]:
-    """Write a state dict (fp16 when ``half``), cut into parts under 15 MB; atomic each.
+    """Write a state dict (fp16 when ``half``), cut into parts under 15 MB unless ``whole``.
+
+    Each file is written atomically.
 
     ``whole`` leaves it in one file.
 

@@ -3,10 +3,24 @@
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from .plain_encoders import VGG, AlexNet
+from .pretrained import file_facts, load_imagenet, read_torchvision
+
+__all__ = [
+    "LAYERS",
+    "PLAIN",
+    "BasicBlock",
+    "Bottleneck",
+    "ResNet",
+    "encoder",
+    "encoder_of",
+    "load_encoder",
+    "load_imagenet",
+]
 
 LAYERS = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
 PLAIN = {"alexnet": AlexNet, "vgg16": VGG}
@@ -73,6 +87,7 @@ class ResNet(nn.Module):
         super().__init__()
         if name not in LAYERS:
             raise ValueError(f"encoder: expected one of {', '.join(LAYERS)}, got {name!r}")
+        self.width = width
         depths, bottleneck = LAYERS[name]
         block = Bottleneck if bottleneck else BasicBlock
         widths = [max(1, round(width * base)) for base in (64, 128, 256, 512)]
@@ -109,23 +124,25 @@ def encoder(name: str, in_channels: int = 3, width: float = 1.0) -> nn.Module:
     return PLAIN[name](in_channels, width)
 
 
-@torch.no_grad()
-def load_imagenet(encoder: nn.Module, state: dict[str, Tensor], extra: str = "mean") -> None:
-    """Load a torchvision state dict; its classifier is dropped, channels beyond RGB get ``extra``.
+def encoder_of(model: nn.Module) -> nn.Module | None:
+    """The encoder inside a network, or itself; None where it has none that ImageNet files fit."""
+    kinds = (ResNet, *PLAIN.values())
+    return next((part for part in model.modules() if isinstance(part, kinds)), None)
 
-    ``extra`` is ``mean`` (of the other three) or ``zero``.
+
+def load_encoder(
+    model: nn.Module, path: str | Path, extra: str = "mean", grey: str = "sum"
+) -> dict[str, str]:
+    """Start a network's encoder from a torchvision file (`pretrained`); what to remember of it.
+
+    ``extra`` fills the stem's inputs beyond RGB: ``mean`` of the three, or ``zero``; ``grey`` is
+    what a stem of grey images takes of them, their ``sum`` or ``mean``.
     """
-    if extra not in ("mean", "zero"):
-        raise ValueError(f"extra: expected 'mean' or 'zero', got {extra!r}")
-    state = {
-        name: value for name, value in state.items() if not name.startswith(("fc.", "classifier."))
-    }
-    first, wanted = next((name, value.shape) for name, value in encoder.state_dict().items())
-    stem = state.get(first)
-    if stem is None or stem.shape[0] != wanted[0] or stem.shape[2:] != wanted[2:]:
-        got = "nothing" if stem is None else tuple(stem.shape)
-        raise ValueError(f"{first}: expected shape {tuple(wanted)}, got {got}")
-    if stem.shape[1] < wanted[1]:
-        fill = stem.mean(dim=1, keepdim=True) if extra == "mean" else torch.zeros_like(stem[:, :1])
-        state[first] = torch.cat([stem, fill.expand(-1, wanted[1] - stem.shape[1], -1, -1)], dim=1)
-    encoder.load_state_dict(state)
+    found = encoder_of(model)
+    if found is None:
+        raise ValueError(
+            f"model: expected a network with one of the encoders {', '.join((*LAYERS, *PLAIN))}, "
+            f"got {type(model).__name__} without"
+        )
+    load_imagenet(found, read_torchvision(path), extra, grey, str(path))
+    return {**file_facts(path), "extra": extra, "grey": grey}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoders import encoder as make_encoder
+from .pretrained import initialise
 
 
 def check_size(x: Tensor, size: tuple[int, int]) -> None:
@@ -33,7 +34,8 @@ class FullyConnected(nn.Module):
     ResNet keeps the average pool of its time, 7×7 with stride 1 (8×10 → 2×4), and has one layer:
     73.84 M for 48×64 and 359.05 M for 128×160 (Table 1: 73.9 and 359.1). AlexNet and VGG-16 have
     a hidden layer of 4096 with ReLU and dropout, as their classifiers: with 96×128 out, which E
-    does not print, AlexNet has the table's 104.4 M.
+    does not print, AlexNet has the table's 104.4 M. ``init_std`` 0.1 starts the new layers as E,
+    None as torch.
     """
 
     fixed_size = True
@@ -46,6 +48,7 @@ class FullyConnected(nn.Module):
         input_size: tuple[int, int] = (228, 304),
         output_size: tuple[int, int] = (48, 64),
         dropout: float = 0.5,
+        init_std: float | None = None,
     ) -> None:
         super().__init__()
         self.input_size, self.output_size = tuple(input_size), tuple(output_size)
@@ -63,6 +66,8 @@ class FullyConnected(nn.Module):
                 nn.Dropout(dropout),
                 nn.Linear(hidden, outputs),
             )
+        if init_std is not None:
+            initialise(self.new_layers(), init_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, flatten, connect."""

@@ -10,6 +10,7 @@ class _Features(nn.Module):
     """A sequence ``features`` of convolutions with bias, ReLUs and pools (torchvision's name)."""
 
     features: nn.Sequential
+    width: float  # the multiplier of every width; files of weights fit 1
 
     def forward(self, x: Tensor) -> Tensor:
         """All layers."""
@@ -31,8 +32,14 @@ class AlexNet(_Features):
     down: 6×8 makes the FC count, and 6×8×16 is the FC output of 96×128.
     """
 
+    not_torchvisions = (
+        "; E's counts need the layers 96-256-384-384-256 without padding in the first, "
+        "torchvision's alexnet has 64-192-384-256-256, so its file does not fit"
+    )
+
     def __init__(self, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
+        self.width = width
         w = [max(1, round(width * base)) for base in (96, 256, 384, 384, 256)]
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, w[0], 11, 4),
@@ -58,6 +65,7 @@ class VGG(_Features):
 
     def __init__(self, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
+        self.width = width
         layers: list[nn.Module] = []
         cin = in_channels
         for depth, base in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):

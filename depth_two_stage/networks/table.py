@@ -154,12 +154,17 @@ ALIASES = {
 }
 
 
+def nearest(name: str) -> list[str]:
+    """Up to three names of models that look like this one, written in capitals or not."""
+    return difflib.get_close_matches(str(name).lower(), (*MODELS, *ALIASES), 3, 0.5)
+
+
 def architecture(name: str, width: float = 1.0) -> Spec:
     """A copy of a named architecture, every width multiplied by ``width``."""
     found = ALIASES.get(name, name)
     if found not in MODELS:
         known = (*MODELS, *ALIASES)
-        near = difflib.get_close_matches(str(name), known, 3, 0.5)
+        near = nearest(name)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"model: expected one of {', '.join(known)}, got {name!r}{hint}")
     if not width > 0:

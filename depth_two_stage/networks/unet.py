@@ -69,12 +69,24 @@ class UNetGenerator(nn.Module):
         """Refine the rough depth, or make depth of an image."""
         maps = [rough]
         for layer in self.down:
-            maps.append(layer(maps[-1]))
+            maps.append(_down(layer, maps[-1]))
         x = maps.pop()
         for layer in self.up:
             skip = maps.pop()
             x = torch.cat((_cut(layer(x), skip), skip), dim=1)
         return torch.tanh(_cut(self.out(x), rough))
+
+
+def _down(layer: nn.Module, x: Tensor) -> Tensor:
+    """One step down; a map of one pixel goes in fp32.
+
+    There a stride-2 convolution sees padding alone beside that pixel, and the gradient that torch
+    2.13 computes for its weights in bf16 on the CPU is NaN.
+    """
+    if max(x.shape[2:]) > 1 or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return layer(x)
+    with torch.autocast("cpu", enabled=False):
+        return layer(x.float())
 
 
 def _cut(x: Tensor, like: Tensor) -> Tensor:

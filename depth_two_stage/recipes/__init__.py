@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from depth_two_stage.datasets.ranges import RANGES
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -21,7 +23,10 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """What is learned from, and what is looked at in between."""
+    """What is learned from, and what is looked at every ``look_every`` epochs.
+
+    ``mask_extremes`` leaves out depth at an image's smallest or largest value (C, section 4).
+    """
 
     dataset: str = "nyu"
     root: str | None = None
@@ -29,12 +34,18 @@ class Data:
     limit: int = 0
     validation_split: str | None = "val"
     validation_limit: int = 24
+    look_every: int = 5
+    mask_extremes: bool = False
 
 
 @dataclass(frozen=True)
 class View:
-    """Augmentation (E): scale, rotation in degrees, flip probability, colour factors."""
+    """Augmentation (E): scale, rotation in degrees, flip probability, colour factors.
 
+    ``paper``, a name of `datasets.ranges.RANGES`, takes that paper's ranges instead.
+    """
+
+    paper: str | None = None
     scale: tuple[float, float] = (1.0, 1.5)
     rotation: float = 5.0
     flip: float = 0.5
@@ -60,9 +71,15 @@ class Sparse:
 
 @dataclass(frozen=True)
 class StageOne:
-    """Regression of the coarse depth."""
+    """Regression of the coarse depth.
+
+    ``iterations`` above 0 counts steps in the place of epochs (D). ``encoder_rate`` is the factor
+    of the encoder's learning rate. ``fraction`` takes the loss of depth ÷ maximum depth (D).
+    ``lam`` is λ of the scale-invariant losses.
+    """
 
     epochs: int = 20
+    iterations: int = 0
     batch: int = 10
     optimizer: str = "sgd"
     rate: float = 1e-2
@@ -72,13 +89,19 @@ class StageOne:
     factor: float = 0.2
     every: int = 5
     loss: str = "berhu"
+    lam: float | None = None
+    encoder_rate: float = 1.0
+    fraction: bool = False
 
 
 @dataclass(frozen=True)
 class StageTwo:
     """Conditional GAN; ``l1`` is λ, the weight of ``loss`` (A: L1); ``adversarial`` (A: 1).
 
-    ``none`` is this stage's share of images without points; below 0: that of ``sparse``.
+    ``form`` of the generator's adversarial term: non_saturating, or min_max as printed.
+    ``none`` is this stage's share of images without points; below 0: that of ``sparse``. A third
+    stage (B) is trained in the same way after the second. ``pairs``, a name of
+    `datasets.ranges.RANGES`, changes rough depth and target as that paper does (B, Make3D).
     """
 
     epochs: int = 200
@@ -89,15 +112,37 @@ class StageTwo:
     loss: str = "l1"
     l1: float = 100.0
     adversarial: float = 1.0
+    form: str = "non_saturating"
     none: float = -1.0
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run; ``width`` multiplies every width of the model."""
+    """Everything that decides a training run; ``width`` multiplies every width of the model.
+
+    ``sparse_input``, ``input_size`` and ``refined_size`` (height, width), ``focal`` (px at that
+    size) and ``max_depth`` (m) replace the model's own settings; without ``focal`` it changes in
+    proportion to the size. ``plug`` is another
+    stage one for it: a model, or trained weights, which then stay as they are (B, section 4.3).
+    ``encoder_weights`` is a file of torchvision's names that the encoder starts from; channels
+    that it lacks start at the ``mean`` of the others or at ``zero``; ``init_std`` is the standard
+    deviation that new layers start with (E: 0.1), without it He's. ``budget`` above 0 is the
+    number of images that each stage sees at most, its schedule pressed together.
+    """
 
     model: str = "two-stage-rgbd"
     width: float = 1.0
+    sparse_input: str | None = None
+    input_size: tuple[int, int] | None = None
+    refined_size: tuple[int, int] | None = None
+    focal: float | None = None
+    max_depth: float | None = None
+    plug: str | None = None
+    encoder_weights: str | None = None
+    encoder_channel: str = "mean"
+    init_std: float | None = None
+    budget: int = 0
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
@@ -109,16 +154,30 @@ class Recipe:
     stage_two: StageTwo = field(default_factory=StageTwo)
 
 
+LOSS_NAMES = (
+    *("berhu", "berhu_image", "rmse", "l1", "l2", "half_l2"),
+    *("scale_invariant", "scale_invariant_printed", "log_l1"),
+)
 CHOICES = {
     "device": ("auto", "cuda", "cpu"),
     "precision": ("fp32", "fp16", "bf16"),
-    "stage_one.optimizer": ("sgd", "adamw"),
+    "encoder_channel": ("mean", "zero"),
+    "stage_one.optimizer": ("sgd", "adam", "adamw"),
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
-    "stage_one.loss": ("berhu", "rmse", "l1", "l2"),
-    "stage_two.loss": ("l1", "rmse"),
+    "stage_one.loss": LOSS_NAMES,
+    "stage_two.loss": ("l1", "rmse", "log_l1"),
+    "stage_two.form": ("non_saturating", "min_max"),
+    "view.paper": tuple(RANGES),
+    "stage_two.pairs": tuple(RANGES),
 }
-AT_LEAST_ONE = {"save_every", "stage_one.batch", "stage_two.batch", "stage_one.every"}
+AT_LEAST_ONE = {
+    "save_every",
+    "data.look_every",
+    "stage_one.batch",
+    "stage_two.batch",
+    "stage_one.every",
+}
 
 
 def names() -> list[str]:

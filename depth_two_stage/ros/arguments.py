@@ -7,23 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..config import NODES, ConfigError, flatten, reject_unknown
+from ..config import NODES, ConfigError, flatten, parse_value, reject_unknown
 
 
 def values_of(pairs: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """``NAME=VALUE`` or ``NODE:NAME=VALUE`` → {node: {name: value}}; raises ConfigError."""
-    import yaml
-
     found: dict[str, dict[str, Any]] = {node: {} for node in nodes}
     declared = {node: flatten(NODES[node]) for node in nodes}
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator:
             raise ConfigError(f"-p: expected NAME=VALUE, got {pair!r}")
-        try:
-            value = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{name}: expected a YAML value, got {text!r}") from error
+        value = parse_value(text, name)
         node, colon, inner = name.partition(":")
         if colon and node not in NODES:
             raise ConfigError(f"-p: expected one of {', '.join(NODES)} before ':', got {node!r}")

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from ..camera import Camera
-from ..messages import translation_quaternion
+from ..messages import SATURATED, translation_quaternion
 
 SECOND = 1_000_000_000
 _MILLIMETRES = 1000.0
@@ -51,14 +51,14 @@ def rgb(values: np.ndarray, header: Header) -> Image:
 def depth(values: np.ndarray, header: Header, encoding: str = "32FC1") -> Image:
     """Depth (H, W) m, 0 = none → Image 32FC1 (m, NaN = none) or 16UC1 (mm, 0 = none), REP 118.
 
-    In 16UC1 a depth beyond 65.535 m has no value and becomes none.
+    In 16UC1 a depth beyond 65.534 m has no value and becomes none: 65535 is read as none too.
     """
     if encoding == "32FC1":
         return _image(np.where(values > 0, values, np.float32(np.nan)), encoding, header)
     if encoding != "16UC1":
         raise ValueError(f"depth encoding: expected 32FC1 or 16UC1, got {encoding!r}")
     millimetres = np.rint(values * np.float32(_MILLIMETRES))
-    fits = millimetres <= np.iinfo(np.uint16).max
+    fits = millimetres < SATURATED
     return _image(np.where(fits, millimetres, 0).astype(np.uint16), encoding, header)
 
 

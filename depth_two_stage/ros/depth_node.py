@@ -28,7 +28,7 @@ from .params import Parameters
 from .process import NodeFailure, run
 from .reports import REPEAT, Drops
 from .sparse_input import SparseInput
-from .transforms import extrinsics, open_transforms
+from .transforms import open_transforms
 from .watchdog import NOBODY, LossWatch, Watchdog, foreign_publisher, missing_link, missing_points
 
 _JOIN = 3.0  # s for the worker to end; launch kills after 5
@@ -40,9 +40,7 @@ class DepthNode(Node):
 
     def __init__(self) -> None:
         super().__init__("depth_node")
-        self.parameters = Parameters(
-            self, DepthNodeParameters, check=lambda values: extrinsics(values.lidar.extrinsics)
-        )
+        self.parameters = Parameters(self, DepthNodeParameters)
         self.failure: NodeFailure | None = None
         self._stopped = Event()
         self.drops = Drops(self.get_logger(), quiet=("superseded",))

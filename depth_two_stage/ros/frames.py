@@ -113,7 +113,8 @@ def decode_image(message: Any) -> np.ndarray:
             f"{len(message.data)} bytes, {message.height}x{message.width} {message.encoding!r}"
         )
     try:
-        rgb = _bridge(message)
+        with np.errstate(invalid="ignore"):
+            rgb = _bridge(message)
     except (ImportError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MessageError(f"{unknown} ({type(error).__name__})") from error
     if rgb.dtype != np.uint8 or rgb.shape != (message.height, message.width, 3):

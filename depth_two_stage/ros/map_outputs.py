@@ -23,7 +23,7 @@ class MapOutputs:
     """Publishes the map every ``period`` s while it grows, and to whoever starts reading it."""
 
     def __init__(self, node: Node, worker: MapWorker, drops: Drops) -> None:
-        self._worker, self._drops = worker, drops
+        self._node, self._worker, self._drops = node, worker, drops
         self._kinds: dict[str, tuple] = {
             "map/mesh": (
                 node.create_publisher(Marker, "map/mesh", 1),
@@ -67,7 +67,7 @@ class MapOutputs:
 
     def _publish(self, future: Future, topic: str, make, publisher, header: Header) -> None:
         """On the worker's thread: build the message and send it."""
-        if future.cancelled():
+        if future.cancelled() or not self._node.context.ok():
             return
         error = future.exception()
         if isinstance(error, WorkerError | MapError | OSError):

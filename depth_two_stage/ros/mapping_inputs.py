@@ -94,10 +94,6 @@ class MappingInputs:
         names = " and ".join(missing)
         self._drops.add("unpaired", f"depth: expected {names} of the same stamp, got none")
 
-    def clear(self) -> None:
-        """Forget what waits: time has jumped."""
-        self._pairing.clear()
-
     @property
     def received(self) -> int:
         """Depth images received so far."""

@@ -19,7 +19,6 @@ from rclpy.node import Node
 
 from ..config import ConfigError, MappingNodeParameters
 from ..meshing import MapWorker, SaveReport, WorkerError
-from ..messages import MessageError
 from ..slam import Frame, Slam
 from ..tsdf import MapError
 from . import build, process
@@ -106,7 +105,7 @@ class MappingNode(Node):
             if isinstance(self._transforms, NoTransforms):
                 raise ConfigError("pose.source: expected tf2_ros to be installed for tf, got none")
             return TfPoses(self._transforms, lambda: self.parameters)
-        return TopicPoses(self, mount, lambda: self.parameters, group)
+        return TopicPoses(self, mount, lambda: self.parameters, group, self.drops)
 
     # --- on the executor's thread -----------------------------------------------------------------
 
@@ -123,7 +122,6 @@ class MappingNode(Node):
 
     def _jumped(self, reason: str) -> None:
         self.get_logger().warning(reason)
-        self._inputs.clear()
         self._poses.reset()
         self._last_stamp = 0
 
@@ -202,8 +200,8 @@ class MappingNode(Node):
                 T_given = self._poses.at(stamp, frame_id)
                 if T_given is None and self._slam.tracker.empty:
                     self._slam.start = self._mount.first_pose(frame_id, stamp)
-        except MessageError as error:
-            self._refused("malformed", str(error), stamp)
+        except ValueError as error:
+            self._refused("malformed", " ".join(str(error).split()), stamp)
             return
         except (PoseError, TransformError) as error:
             self._refused("no pose", str(error), stamp)

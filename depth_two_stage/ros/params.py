@@ -11,7 +11,6 @@ import atexit
 import sys
 import tempfile
 from array import array
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from ..config import (
     flatten,
     from_flat,
     load_yaml,
+    read_yaml,
     reject_unknown,
     to_flat,
 )
@@ -59,7 +59,7 @@ def check_arguments(arguments: list[str]) -> list[str]:
         if option == _PARAMS_FILE:
             load_yaml(value)
             with open(value, encoding="utf-8") as stream:
-                content = yaml.safe_load(stream)
+                content = read_yaml(stream)
             even = _even_lists(content)
             if repr(even) != repr(content):  # 0 == 0.0, but not in writing
                 checked[place] = _copy(even)
@@ -83,8 +83,8 @@ def _even_lists(value: Any) -> Any:
 def _value(text: str) -> Any:
     """A parameter's value as YAML reads it; None for what is not YAML, which rcl will say."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return read_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a wrong date
         return None
 
 
@@ -101,13 +101,11 @@ class Parameters:
     """A node's parameters: ``values`` is the current instance of its dataclass.
 
     The instance is replaced as a whole when a dynamic parameter changes, so a thread that takes
-    ``values`` once sees one consistent set. ``check`` may refuse values by a ConfigError.
+    ``values`` once sees one consistent set.
     """
 
-    def __init__(
-        self, node: Node, cls: type, check: Callable[[Any], None] = lambda values: None
-    ) -> None:
-        self._node, self._cls, self._check = node, cls, check
+    def __init__(self, node: Node, cls: type) -> None:
+        self._node, self._cls = node, cls
         # The one place where rclpy keeps what YAML and -p gave, declared by anybody or not.
         overrides = node._parameter_overrides
         reject_unknown(overrides, {name for other in NODES.values() for name in flatten(other)})
@@ -119,7 +117,6 @@ class Parameters:
             if name in declared and parameter.type_ != Parameter.Type.NOT_SET
         }
         self.values = from_flat(cls, given)
-        check(self.values)
         if _PARAMS_FILE in sys.argv and not given:
             node.get_logger().warning(
                 "the parameter file has no section that holds for "
@@ -148,7 +145,6 @@ class Parameters:
         changed = {item.name: _plain(item.value) for item in changes if item.name in declared}
         try:
             values = from_flat(self._cls, to_flat(self.values) | changed)
-            self._check(values)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.values = values

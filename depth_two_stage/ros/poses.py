@@ -18,6 +18,7 @@ from ..config import MappingNodeParameters, PoseParameters
 from ..messages import MessageError, stamp_ns, to_transform
 from .build import SECOND
 from .motion import Mount
+from .reports import Drops
 from .subscriptions import AdoptingSubscription
 from .transforms import Transforms
 
@@ -90,13 +91,14 @@ class TopicPoses:
         mount: Mount,
         parameters: Callable[[], MappingNodeParameters],
         group: CallbackGroup,
+        drops: Drops,
     ) -> None:
+        self._drops = drops
         self._kind = kind = parameters().pose.source
         self._mount, self._parameters = mount, parameters
         self.frame = ""
         self._known: deque[tuple[int, np.ndarray, str]] = deque(maxlen=_KEPT)
         self._news = Condition()
-        self.problem = ""
         self._topic = AdoptingSubscription(
             node,
             Odometry if kind == "odometry" else PoseStamped,
@@ -113,9 +115,9 @@ class TopicPoses:
         child = message.child_frame_id if self._kind == "odometry" else ""
         stamp = stamp_ns(message)
         try:
-            T = to_transform(pose)
+            T = to_transform(pose, self._kind)
         except MessageError as error:
-            self.problem = str(error)
+            self._drops.add("malformed pose", str(error))
             return
         with self._news:
             if self._known and stamp <= self._known[-1][0]:
@@ -135,8 +137,7 @@ class TopicPoses:
             )
             known = list(self._known)
         if not known:
-            what = self.problem or f"nothing on {self._topic.topic}"
-            raise PoseError(f"{self._kind}: expected poses, got {what}")
+            raise PoseError(f"{self._kind}: expected poses, got nothing on {self._topic.topic}")
         T, child = interpolated(known, stamp, round(pose.max_gap * SECOND), self._kind)
         moving = child or pose.base_frame
         if not moving or moving == camera_frame:

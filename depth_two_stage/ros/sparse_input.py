@@ -131,6 +131,7 @@ class SparseInput:
             in_view = int(np.count_nonzero(depth))
             if in_view:
                 return Sparse(depth, "rgb+sparse_depth", in_view, (stamp - when) / SECOND)
+            self._unused.add("sparse_depth empty", "sparse_depth: expected some depth, got none")
             return None
         return None
 

@@ -15,7 +15,6 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
-from ..config import ConfigError
 from ..messages import MessageError, matrix, to_transform
 from . import build
 
@@ -152,18 +151,8 @@ class NoTransforms:
 
 
 def extrinsics(values: tuple[float, ...], name: str = "lidar.extrinsics") -> np.ndarray | None:
-    """A parameter (x y z m, qx qy qz qw) → (4, 4); None if it is empty, ConfigError if wrong."""
-    if not values:
-        return None
-    expected = f"{name}: expected 7 numbers x y z qx qy qz qw, the last four of norm 1"
-    if len(values) != 7:
-        raise ConfigError(f"{expected}, got {len(values)}")
-    if abs(np.linalg.norm(values[3:]) - 1.0) > 0.01:
-        raise ConfigError(f"{expected}, got {list(values)}")
-    try:
-        return matrix(values[:3], values[3:], name)
-    except MessageError as error:
-        raise ConfigError(str(error)) from error
+    """A parameter (x y z m, qx qy qz qw; checked by `config`) → (4, 4); None if it is empty."""
+    return matrix(values[:3], values[3:], name) if values else None
 
 
 def tf_listener(node: Node, stopped: Event | None = None) -> Tf | None:

@@ -41,10 +41,12 @@ def test_depth_in_metres_marks_none_by_nan(header):
 
 def test_depth_in_millimetres_marks_none_by_zero_and_never_wraps(header):
     depth = depth_image()
-    depth[1, 1] = 70.0  # beyond 65.535 m
-    back = to_depth(build.depth(depth, header, "16UC1"))
-    assert back[1, 1] == 0
-    depth[1, 1] = 0
+    depth[1, :3] = 70.0, 65.535, 65.534  # 65535 would be read as none
+    message = build.depth(depth, header, "16UC1")
+    back = to_depth(message)
+    assert np.allclose(back[1, :3], [0, 0, 65.534])
+    assert np.frombuffer(message.data, "<u2").reshape(24, 31)[1, :3].tolist() == [0, 0, 65534]
+    depth[1, :2] = 0
     assert np.abs(back - depth).max() <= 0.0005 + 1e-6
     with pytest.raises(ValueError, match="expected 32FC1 or 16UC1, got '8UC1'"):
         build.depth(depth, header, "8UC1")

@@ -131,6 +131,14 @@ def test_sparse_depth_image_is_used_like_points(depth_node, camera):
     (depth,) = one_frame(depth_node, camera, DEPTH, stamp=stamp)
     assert np.nanmedian(image_values(depth)) == pytest.approx(1.5, rel=0.02)
     assert depth_node.rig.fresh_values()["mode"] == "rgb+sparse_depth"
+    # One that holds nothing is counted, and the image goes on without.
+    message.data = rig.data(np.zeros_like(values))
+    message.header.stamp = rig.ros_time(stamp := depth_node.rig.now())
+    sparse.publish(message)
+    depth_node.rig.spin(0.2)
+    one_frame(depth_node, camera, DEPTH, stamp=stamp)
+    assert depth_node.rig.fresh_values()["mode"] == "rgb"
+    assert depth_node.rig.values["points unused: sparse_depth empty"] == "1"
     depth_node.rig.node.destroy_publisher(sparse)
 
 

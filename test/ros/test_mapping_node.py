@@ -76,11 +76,11 @@ class Sender:
         assert self.rig.until(lambda: all(p.get_subscription_count() for p in publishers), 60.0)
         self.rig.spin(0.3)
 
-    def send(self, sample, *, depth=None, info=None, rgb=None) -> None:
+    def send(self, sample, *, depth=None, info=None, rgb=None, certain=1.0) -> None:
         header = build.header(sample.stamp, "optical")
         self.info.publish(build.camera_info(sample.camera, header) if info is None else info)
         self.image.publish(build.rgb(sample.rgb if rgb is None else rgb, header))
-        certain = np.ones(sample.depth.shape, np.float32)
+        certain = np.full(sample.depth.shape, certain, np.float32)
         self.confidence.publish(build.confidence(certain, header))
         self.depth.publish(build.depth(sample.depth if depth is None else depth, header))
 
@@ -161,6 +161,8 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     later = room[-1].__class__(**{**vars(late), "stamp": late.stamp + 10**8})
     sender.send(later, rgb=later.rgb[::2, ::2].copy())
     malformed("2")
+    sender.send(at(late, later.stamp + 10**7), certain=1e30)
+    malformed("3")
     blind = room[-1].__class__(**{**vars(late), "stamp": late.stamp + 2 * 10**8})
     sender.send(blind, depth=np.zeros_like(blind.depth))
     assert rig.until(lambda: rig.values.get("last stamp") == str(blind.stamp), 20.0), node.text()
@@ -186,6 +188,28 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     assert len(rig.heard["map/mesh"][0].points) > 300
     assert call(rig, Trigger, "clear").success
     assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE, 20.0)
+
+
+def at(sample, stamp: int):
+    """The same frame at another time, ns."""
+    return sample.__class__(**{**vars(sample), "stamp": stamp})
+
+
+def test_stamps_that_go_back_start_again(rig, start, room):
+    """A bag that is played twice: every frame is used, one line says it, the map goes on."""
+    node = start()
+    listen(rig, odom=Odometry)
+    sender = Sender(rig)
+    sender.connect()
+    views = [room[0], room[1], room[1], room[0]]  # there and back: no leap of the camera
+    stamps = [200 * 10**9, 201 * 10**9, 100 * 10**9, 101 * 10**9]
+    for count, (sample, stamp) in enumerate(zip(views, stamps, strict=True), 1):
+        sender.send(at(sample, stamp))
+        assert rig.until(lambda n=count: len(rig.heard["odom"]) == n, 20.0), node.text()
+    assert [stamp_ns(message) for message in rig.heard["odom"]] == stamps
+    assert node.text().count("image stamps went back by") == 1
+    assert node.end(signal.SIGINT) == 0, node.text()
+    assert "Traceback" not in node.text()
 
 
 def test_a_map_without_frames_carries_the_present(rig, start):
@@ -226,6 +250,13 @@ def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
     sender.send(room[0])
     assert rig.until(lambda: rig.values.get("dropped: no pose") == "1", 20.0), node.text()
     assert "pose: expected poses, got nothing on /pose" in node.text()
+    sender.send_pose(np.diag([1.0, 1.0, 1.0, 1.0]), 10**9)
+    for broken in (float("nan"), 0.0):  # no rotation: counted, the poses before are kept
+        message = PoseStamped(header=build.header(2 * 10**9, "world"), pose=build.pose(np.eye(4)))
+        message.pose.orientation.w = broken
+        sender.pose.publish(message)
+    assert rig.until(lambda: rig.values.get("dropped: malformed pose") == "2", 20.0), node.text()
+    assert "pose: expected a quaternion of norm 1, got [0.0, 0.0, 0.0, nan]" in node.text()
     half = 20_000_000
     for before, sample in pairwise(room):
         T = sample.T_world_camera

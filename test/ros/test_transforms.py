@@ -10,7 +10,7 @@ import rig
 from sensor_msgs.msg import PointCloud2
 
 from depth_two_stage.camera import Camera, Lens
-from depth_two_stage.config import ConfigError, LidarParameters
+from depth_two_stage.config import LidarParameters
 from depth_two_stage.ros import build
 from depth_two_stage.ros.reports import Drops
 from depth_two_stage.ros.sparse_input import SparseInput
@@ -46,9 +46,6 @@ def test_extrinsics_parameter():
     assert extrinsics(()) is None
     T = extrinsics((1.0, 2.0, 3.0, 0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
     assert np.allclose(T @ [1, 0, 0, 1], [1, 3, 3, 1])
-    for wrong in ((1.0,), (0.0,) * 7, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0)):
-        with pytest.raises(ConfigError, match=r"lidar\.extrinsics: expected 7 numbers"):
-            extrinsics(wrong)
 
 
 def looked_up(transforms, parameters: LidarParameters, points: np.ndarray, age: int = 0):

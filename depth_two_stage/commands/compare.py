@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``depth-two-stage compare``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, List, Optional  # noqa: UP035  (typer on Python 3.10)
+
+import typer
+
+
+def command(
+    models: Annotated[
+        Optional[List[str]],  # noqa: UP006, UP045
+        typer.Argument(help="Models of the table; without any the plan's rows and claims."),
+    ] = None,
+    root: Annotated[Path, typer.Option("--root", help="Folder of the data set.")] = Path("."),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder of the results; what is there is kept.")
+    ] = Path("runs/compare"),
+    plan_name: Annotated[
+        str, typer.Option("--plan", help="A plan of the package, or a YAML file.")
+    ] = "papers",
+    recipe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--recipe", help="Recipe that all rows share."),
+    ] = None,
+    budget: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--budget", min=1, help="Images that each stage sees."),
+    ] = None,
+    dataset: Annotated[str, typer.Option("--dataset", help="Data set to train on.")] = "nyu",
+    train_split: Annotated[str, typer.Option("--train-split", help="Part to train on.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="Part to measure on.")] = "val",
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--limit", min=1, help="Measure only the first N frames."),
+    ] = None,
+    rows: Annotated[bool, typer.Option(help="Train the table's rows.")] = True,
+    claims: Annotated[bool, typer.Option(help="Train the rows of the claims.")] = True,
+    seeds: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--seeds", min=1, help="Seeds of each claim's rows; the plan's without it."),
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report", help="Train nothing: write what is there.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the weights of every row.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")] = "auto",
+    threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 is all.")] = 0,
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", help="Also write the report here; it is OUT/results.json anyway."),
+    ] = None,
+) -> None:
+    """Train models under one budget on the same images; one table (Markdown, JSON) and plots.
+
+    Interrupt it at any moment: called again with the same folder it goes on. OUT/rows keeps one
+    file a trained network; with them alone the report is written anew.
+    """
+    import dataclasses
+
+    import torch
+
+    from depth_two_stage import files, tables
+    from depth_two_stage.comparison import claims as judged
+    from depth_two_stage.comparison import plan as plans
+    from depth_two_stage.comparison import plots, report, runs
+    from depth_two_stage.datasets import open_dataset
+
+    plan = plans.load(plan_name)
+    if models:
+        plan = plans.of_models(models, recipe or plan.recipe, budget or plan.budget)
+    if budget:
+        plan = dataclasses.replace(plan, budget=budget)
+    if recipe:
+        plan = dataclasses.replace(plan, recipe=recipe)
+    if seeds:
+        plan = dataclasses.replace(plan, seeds=tuple(range(seeds)))
+    if threads:
+        torch.set_num_threads(threads)
+    frames = open_dataset(dataset, root, split)[:limit]
+    data = {
+        "device": device,
+        "data.dataset": dataset,
+        "data.root": str(root),
+        "data.split": train_split,
+        "data.validation_split": split,
+    }
+    samples = {
+        row.label: claim.samples
+        for claim in plan.claims
+        if claim.kind == "samples"
+        for row in claim.rows
+    }
+    with tables.Bars() as bars:
+        for row in () if report_only else plan.runs(rows, claims):
+            extra = samples.get(row.label, ()) if claims else ()
+            runs.run_row(row, plan, data, frames, out, extra, keep, bars.track)
+    for claim in plan.claims:
+        path = out / "rows" / f"speed-{claim.name}.json"
+        if claim.kind == "speed" and claims and not report_only and not path.exists():
+            files.write_json(path, judged.measure_speed(claim))
+    facts = {
+        "dataset": dataset,
+        "split": split,
+        "split_trained": train_split,
+        "training_frames": len(open_dataset(dataset, root, train_split)),
+        "frames": len(frames),
+        "command": shlex.join(["depth-two-stage", *sys.argv[1:]]),
+    }
+    found = report.collect(plan, out, facts)
+    files.write_json(out / "results.json", found)
+    drawn = plots.draw(found, out)
+    with files.atomic_write(out / "results.md", "w") as stream:
+        stream.write(report.markdown(found, drawn))
+    if json_file is not None:
+        files.write_json(json_file, found)
+    tables.show(*tables.comparison_tables(found))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a comparison found, as one Markdown page and one JSON file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from depth_two_stage import networks
+
+from .claims import judge
+from .plan import Plan
+from .runs import read_row
+
+MEASURES = ("rel", "rmse", "log10", "delta1", "delta2", "delta3")
+HEADS = ("rel", "RMSE m", "log10", "δ1", "δ2", "δ3")
+
+
+def collect(plan: Plan, out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything that has been measured so far: rows, claims, and what is still to come."""
+    rows, missing = [], []
+    for row in plan.rows:
+        found = read_row(out, row)
+        if found is None:
+            missing.append(row.label)
+        else:
+            name = networks.ALIASES.get(row.model, row.model)
+            rows.append({**found, "paper": plan.figures.get(name)})
+    claims = [judge(claim, plan, out) for claim in plan.claims]
+    return {**facts, "budget": plan.budget, "rows": rows, "missing": missing, "claims": claims}
+
+
+def markdown(report: dict[str, Any], plots: list[str]) -> str:
+    """The report as a page; ``plots`` are names of pictures beside it."""
+    lines = [
+        "# Networks beside each other",
+        "",
+        f"Every network was trained from scratch on the same {report['training_frames']} images "
+        f"({report['dataset']} {report['split_trained']}), each stage on {report['budget']:,} "
+        f"images drawn from them, and measured on {report['frames']} images ({report['dataset']} "
+        f"{report['split']}), full frame, not anchored, mean of per-image values. The papers' own "
+        "figures stand beside: other data (the papers' training sets are 10 to 100 times as large "
+        "and start from ImageNet encoders), so they are a guide and no target.",
+        "",
+        f"Command: `{report['command']}`",
+        "",
+        "| model | paper | M parameters | GFLOP | points | "
+        + " | ".join(HEADS)
+        + " | paper's rel | RMSE | δ1 | on |",
+        "|---|---|---|---|---|" + "---|" * (len(HEADS) + 4),
+    ]
+    for row in report["rows"]:
+        lines += _rows(row)
+    if report["missing"]:
+        lines += ["", f"Still to come: {', '.join(report['missing'])}."]
+    lines += ["", "## What the papers claim", ""]
+    for claim in report["claims"]:
+        lines += _claim(claim)
+    if plots:
+        lines += ["## Pictures", "", *(f"![{Path(p).stem}]({p})" for p in plots)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _rows(row: dict[str, Any]) -> list[str]:
+    """One line a sparse setting."""
+    paper = row["paper"] or {}
+    printed = [paper.get("rel"), paper.get("rmse"), paper.get("delta1")]
+    if "rmse_fraction" in paper:
+        printed[1] = paper["rmse_fraction"]
+    lines = []
+    for pattern, methods in row["results"].items():
+        scores = methods["refined"]
+        points = pattern.partition(":")[2] or "–"
+        if points not in ("–", "200"):
+            continue  # the claim on samples has its own table
+        cells = [
+            row["model"],
+            networks.architecture(row["model"])["paper"],
+            f"{row['parameters'] / 1e6:.1f}",
+            f"{row['gflop']:.1f}",
+            points,
+            *(_number(scores[name]) for name in MEASURES),
+            *(_number(value) for value in printed),
+            paper.get("data", "–"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _claim(claim: dict[str, Any]) -> list[str]:
+    verdict = claim["verdict"][0].upper() + claim["verdict"][1:]
+    lines = [f"### {claim['name']}", "", f"{claim['paper']}: {claim['says']}. **{verdict}.**", ""]
+    if "missing" in claim:
+        return [*lines, f"Missing: {claim['missing']}.", ""]
+    if "rows" not in claim:
+        return lines
+    if claim["kind"] == "speed":
+        lines += ["| | plain, ms | fast, ms | plain ÷ fast |", "|---|---|---|---|"]
+        for name, row in claim["rows"].items():
+            cells = (name, f"{row['plain_ms']:.1f}", f"{row['fast_ms']:.1f}", f"{row['ratio']:.2f}")
+            lines.append(f"| {' | '.join(cells)} |")
+        return [*lines, ""]
+    measure = {"rmse": "RMSE m", "grid": "grid, m RMS"}.get(claim["measure"], claim["measure"])
+    lines += [f"| | {measure}, mean ± standard deviation | seeds |", "|---|---|---|"]
+    for name, row in claim["rows"].items():
+        deviation = "" if row["std"] is None else f" ± {_number(row['std'])}"
+        lines.append(f"| {name} | {_number(row['mean'])}{deviation} | {len(row['values'])} |")
+    lines.append("")
+    for pair in claim.get("pairs", ()):
+        p = "one seed" if pair["p"] is None else f"p = {pair['p']:.3f}"
+        lines.append(
+            f"- {pair['better']} against {pair['worse']}: {_number(pair['difference'])} smaller "
+            f"({p}): {pair['verdict']}"
+        )
+    if claim["kind"] == "samples":
+        half = claim["halved_at"]
+        lines.append(
+            f"- half of the error without points is reached at {half} points"
+            if half
+            else "- none of these numbers halves the error without points"
+        )
+        if "reduction_at_100" in claim:
+            lines.append(f"- 100 points lower it by {100 * claim['reduction_at_100']:.0f} %")
+    return [*lines, ""]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains and measures the rows of a comparison; what is done is kept, what was cut off goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from depth_two_stage import __version__, files, networks, recipes
+from depth_two_stage.datasets import Sample
+from depth_two_stage.datasets.sparse import SparsePattern
+from depth_two_stage.estimator import DepthEstimator
+from depth_two_stage.metrics import Accumulator, score
+from depth_two_stage.networks.inputs import assemble
+from depth_two_stage.training import Run, specification
+
+from .plan import Plan, Row
+
+Progress = Callable[[Iterable, str], Iterable]
+EDGES = (0.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # m, bins of error against depth
+CURVE = 40  # points kept of a learning curve
+PICTURES = (0.1, 0.5, 0.9)  # places in the recording of the frames that are shown
+STAGES = ("one", "two", "three")
+
+
+class ComparisonError(RuntimeError):
+    """A comparison that cannot go on: a row of other data, of another budget."""
+
+
+def recipe_of(row: Row, plan: Plan, data: dict[str, Any]) -> recipes.Recipe:
+    """What trains a row: the plan's recipe, the row's changes, its seed, the budget.
+
+    Networks with fully connected layers keep the size that they are made for.
+    """
+    changes = {**dict(row.set), **data, "model": row.model, "seed": row.seed, "budget": plan.budget}
+    with torch.device("meta"):
+        fixed = networks.build(networks.architecture(row.model)).fixed_size
+    if fixed:
+        changes |= {"input_size": None, "focal": None}
+    return recipes.load(plan.recipe, changes)
+
+
+def row_file(out: Path, row: Row) -> Path:
+    """Where what was measured of a row is kept."""
+    return out / "rows" / f"{row.key}.json"
+
+
+def read_row(out: Path, row: Row) -> dict[str, Any] | None:
+    """What was measured of a row; None before."""
+    path = row_file(out, row)
+    return files.read_json(path) if path.exists() else None
+
+
+def run_row(
+    row: Row,
+    plan: Plan,
+    data: dict[str, Any],
+    frames: Sequence[Sample],
+    out: Path,
+    samples: Sequence[int] = (),
+    keep: bool = False,
+    progress: Progress = lambda items, _: items,
+) -> dict[str, Any]:
+    """Train a row (or go on with it), measure it, write its file; what was done is only read.
+
+    ``frames`` are those that are measured, ``samples`` further numbers of points for networks that
+    take points. Weights and states are removed afterwards unless ``keep``.
+    """
+    recipe = recipe_of(row, plan, data)
+    facts = _facts(recipe)
+    known = read_row(out, row)
+    if known is not None:
+        if known["recipe"] != facts:
+            different = [name for name in facts if known["recipe"].get(name) != facts[name]]
+            raise ComparisonError(
+                f"{row_file(out, row)}: expected the same {', '.join(different)} as now, "
+                "got a row of another comparison: name another folder"
+            )
+        missing = [s for s in patterns(recipe, samples) if s not in known["results"]]
+        if not missing:
+            return known
+    folder = out / "runs" / row.key
+    weights = folder / "weights"
+    if not (folder / "weights.json").exists():
+        weights = Run(recipe, folder, resume=True).train()
+    _, checkpoint = networks.load(str(weights))
+    result = {
+        "key": row.key,
+        "label": row.label,
+        "model": row.model,
+        "seed": row.seed,
+        "recipe": facts,
+        "data_hash": checkpoint.facts["data_hash"],
+        "training_frames": checkpoint.facts["frames"],
+        "code_version": __version__,
+        "images": checkpoint.facts["images"],
+        "seconds": checkpoint.facts["seconds"],
+        "curve": curve(folder / "log.jsonl"),
+        **cost(recipe),
+        **measure(weights, frames, patterns(recipe, samples), out, row, progress),
+    }
+    files.write_json(row_file(out, row), _rounded(result))
+    if not keep:
+        for path in folder.glob("*.safetensors"):
+            path.unlink()
+        (folder / "weights.json").unlink()
+    return files.read_json(row_file(out, row))
+
+
+def _facts(recipe: recipes.Recipe) -> dict[str, Any]:
+    """What makes two rows comparable: the recipe without where its files lie."""
+    facts = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    del facts["device"], facts["save_every"]
+    facts["data"] = {k: v for k, v in facts["data"].items() if k not in ("root",)}
+    return facts
+
+
+def patterns(recipe: recipes.Recipe, samples: Sequence[int] = ()) -> list[str]:
+    """The sparse settings that a network is measured at: without points, and with where it can."""
+    takes = specification(recipe)[0]["settings"].get("sparse_input", "zeros")
+    if takes in ("none", "grey"):
+        return ["none"]
+    counts = sorted({200, *samples} - {0})
+    return ["none", *(f"bernoulli:{count}" for count in counts)]
+
+
+def cost(recipe: recipes.Recipe) -> dict[str, Any]:
+    """Parameters and GFLOP of one image at the size that it is trained at."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = networks.build(specification(recipe)[0]).eval()
+        x = torch.empty(1, model.settings.channels, *model.settings.input_size)
+        with FlopCounterMode(display=False) as counter:
+            model(x)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "gflop": counter.get_total_flops() / 1e9,
+        "input_size": list(model.settings.input_size),
+        "refined_size": list(model.settings.refined_size),
+    }
+
+
+def curve(log: Path) -> dict[str, list]:
+    """Learning curves of a run: per stage the first loss's mean over equal parts of the images."""
+    stages: dict[str, list[float]] = {}
+    looks: list[list[Any]] = []
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        losses = [k for k in entry if k in ("berhu", "l1", "l2", "rmse") or k.startswith("scale")]
+        if losses:
+            stages.setdefault(entry["stage"], []).append(entry[losses[0]])
+        elif "refined_rmse_0" in entry:
+            looks.append([entry["stage"], entry["step"], entry["refined_rmse_0"]])
+    thin = {
+        name: [float(np.mean(part)) for part in np.array_split(values, min(CURVE, len(values)))]
+        for name, values in stages.items()
+    }
+    return {"loss": thin, "looks": looks}
+
+
+def measure(
+    weights: Path,
+    frames: Sequence[Sample],
+    sparse: Sequence[str],
+    out: Path,
+    row: Row,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Every frame through the estimator, not anchored, in fp32: what the network itself says.
+
+    Depth is clipped to the network's range, so that nobody's worst pixels are left out.
+    ``results[pattern][stage]`` hold the measures after each stage (coarse after the first, refined
+    after the last, ``two`` between them), ``bins`` RMSE and rel by true depth, ``grid`` the
+    checkerboard of stage one's output (`grid_pattern`).
+    """
+    estimators = {"": Clipped(weights)}
+    model, checkpoint = networks.load(str(weights))
+    if model.stage_three is not None:  # the same network as it was before its third stage
+        spec = {**checkpoint.facts["architecture"], "stage_three": None}
+        model.stage_three = None
+        between = weights.with_name("weights-two")
+        networks.save(between, model, spec, {"recipe": checkpoint.facts["recipe"]})
+        estimators["two"] = Clipped(between)
+    shown = {int(share * len(frames)) for share in PICTURES}
+    results, bins, strip = {}, {}, []
+    for text in sparse:
+        pattern, scores = SparsePattern.parse(text), {}
+        sums = np.zeros((len(EDGES) - 1, 3))
+        for index, sample in enumerate(progress(frames, f"{row.label}: {text}")):
+            if sample.depth is None:
+                continue
+            seed = [0, index, 0 if pattern.kind == "none" else int(text.partition(":")[2])]
+            points = pattern(sample, np.random.default_rng(seed))
+            coarse, refined = estimators[""](sample, points)
+            depths = {"coarse": coarse, "refined": refined}
+            if "two" in estimators:
+                depths["two"] = estimators["two"](sample, points)[1]
+            for name, depth in depths.items():
+                scores.setdefault(name, Accumulator()).add(score(depth, sample.depth))
+            sums += by_depth(refined, sample.depth)
+            if index in shown and text == sparse[-1]:
+                strip.append(cv2.resize(refined, (152, 114), interpolation=cv2.INTER_AREA))
+        results[text] = {name: each.result() for name, each in scores.items()}
+        n = np.maximum(sums[:, 0], 1)
+        bins[text] = {
+            "edges": list(EDGES),
+            "pixels": sums[:, 0].tolist(),
+            "rmse": np.sqrt(sums[:, 1] / n).tolist(),
+            "rel": (sums[:, 2] / n).tolist(),
+        }
+    if strip:
+        # Depth in centimetres, losslessly: the report draws them all in one scale.
+        files.write_depth(out / "pictures" / f"{row.key}.png", np.hstack(strip), 100.0)
+    found = {"results": results, "bins": bins, "frames": len(frames)}
+    if model.stage_one is not None:
+        found["grid"] = float(np.mean([grid_pattern(model, frames[i]) for i in sorted(shown)]))
+    return found
+
+
+class Clipped:
+    """The estimator in fp32 without anchor, whose answer is clipped to the network's range.
+
+    Called with (sample, points): coarse and refined depth, float32 (H, W) m.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        options = {"engine": "torch", "precision": "fp32", "anchor": "none"}
+        self.estimator = DepthEstimator(str(weights), **options)
+        self.range = self.estimator.settings.min_depth, self.estimator.settings.max_depth
+        # The estimator itself would leave out what lies beyond.
+        everything = {"min_depth": 0.0, "max_depth": 1000.0}
+        self.estimator.settings = dataclasses.replace(self.estimator.settings, **everything)
+
+    def __call__(self, sample: Sample, points: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Coarse and refined depth."""
+        estimate = self.estimator(sample.rgb, points, sample.camera)
+        return np.clip(estimate.coarse, *self.range), np.clip(estimate.depth, *self.range)
+
+
+def by_depth(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Per bin of true depth: pixels, sums of squared error (m²) and of rel; (bins, 3)."""
+    valid = (truth > 0) & (depth > 0)
+    t, error = truth[valid].astype(np.float64), (depth - truth)[valid].astype(np.float64)
+    place = np.digitize(t, EDGES) - 1
+    inside = (place >= 0) & (place < len(EDGES) - 1)
+    place, t, error = place[inside], t[inside], error[inside]
+    columns = (np.ones_like(t), error**2, np.abs(error) / t)
+    return np.column_stack([np.bincount(place, column, len(EDGES) - 1) for column in columns])
+
+
+@torch.no_grad()
+def grid_pattern(model: torch.nn.Module, sample: Sample) -> float:
+    """Strength of the grid that unpooling leaves in stage one's output (C, section 5.4): m RMS.
+
+    The part of the map that alternates from pixel to pixel in the same phase over windows of 16×16
+    pixels: signed Haar coefficients of 2×2 blocks, averaged over 8×8 blocks, so that real edges,
+    whose sign changes from place to place, average out.
+    """
+    height, width = model.settings.input_size
+    rgb = cv2.resize(sample.rgb, (width, height), interpolation=cv2.INTER_AREA)
+    settings = model.settings
+    x = assemble(rgb, None, settings.sparse_input, settings.mean_depth, settings.colour)
+    out = model.stage_one(torch.from_numpy(x)[None])[0, 0].float().numpy()
+    if model.scale is not None:
+        out = out * model.scale
+    return alternating(out)
+
+
+def alternating(image: np.ndarray) -> float:
+    """RMS of what alternates with a period of 2 pixels in a fixed phase; image (H, W)."""
+    h, w = (side // 16 * 16 for side in image.shape)
+    if not h or not w:
+        raise ValueError(f"image: expected at least 16×16, got {image.shape}")
+    blocks = image[:h, :w].reshape(h // 2, 2, w // 2, 2).astype(np.float64)
+    a, b, c, d = (blocks[:, i, :, j] for i in (0, 1) for j in (0, 1))
+    # A slope is no grid: it is taken out by the neighbouring blocks' difference.
+    signed = np.stack([a - b + c - d, a + b - c - d, a - b - c + d]) / 4
+    slope = np.stack([_slope(a + b + c + d, 1), _slope(a + b + c + d, 0), 0 * a]) / 16
+    tiles = (signed - slope).reshape(3, h // 16, 8, w // 16, 8).mean((2, 4))
+    return float(np.sqrt(np.mean(np.sum(tiles**2, axis=0))))
+
+
+def _slope(total: np.ndarray, axis: int) -> np.ndarray:
+    """What the image's own slope gives the Haar coefficient along an axis, times 16."""
+    return -np.gradient(total, axis=axis) if total.shape[axis] > 1 else 0 * total
+
+
+def _rounded(content: Any) -> Any:
+    """Floats to six figures: a row's file is read by people and kept in the repository."""
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_rounded(value) for value in content]
+    return float(f"{content:.6g}") if isinstance(content, float) else content
