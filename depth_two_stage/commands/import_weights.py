@@ -61,6 +61,8 @@ def command(
     from depth_two_stage import files
     from depth_two_stage.checkpoints.importing import import_weights
 
+    files.check_writable(output)
+    files.check_writable(json_file)
     with ending_on_sigterm():
         summary = import_weights(file, output, layout, source, model, fourth)
     table = Table("imported", "", show_header=False)
