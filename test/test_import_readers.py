@@ -93,6 +93,14 @@ def test_a_bundle_is_named_by_any_of_its_files(tmp_path, name, snappy):
     same(source.arrays, {**FLAT, "global_step": np.array(7)})
 
 
+def test_a_bundle_of_several_data_files(tmp_path):
+    prefix = tmp_path / "net[1].ckpt"  # a name that is no pattern
+    authors_files.write_bundle(prefix, FLAT, shards=3)
+    source = reading.read(prefix)
+    assert len(source.files) == 4
+    same(source.arrays, FLAT)
+
+
 def test_an_old_checkpoint_is_one_file(tmp_path):
     path = tmp_path / "NYU.ckpt"
     authors_files.write_old_checkpoint(path, {**FLAT, "step": np.array(7, np.int32)})
