@@ -177,7 +177,7 @@ def test_damage_to_a_bundle_is_an_error(tmp_path):
 def made():
     """(the authors' classes, a network, its state) while their modules are importable."""
     with authors_files.authors_modules() as classes:
-        net = authors_files.sparse_to_dense(classes, "resnet18", "upproj", 4, 2)
+        net = authors_files.sparse_to_dense(classes, "resnet18", "upproj", 4, 4)
         state = {name: value.numpy().copy() for name, value in net.state_dict().items()}
         yield classes, net, state
 
@@ -222,7 +222,7 @@ def test_modules_of_torch_0_4(tmp_path, made, monkeypatch):
     import sys
 
     classes, _, _ = made
-    net = authors_files.sparse_to_dense(classes, "resnet18", "deconv2", 3, 2)
+    net = authors_files.sparse_to_dense(classes, "resnet18", "deconv2", 3, 4)
     thnn = types.ModuleType("torch.nn.backends.thnn")
 
     def _get_thnn_function_backend():
