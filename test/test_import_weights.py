@@ -189,6 +189,10 @@ def test_it_predicts_evaluates_and_is_a_stage_one(capsys, npy, best, tmp_path, n
     plugged = networks.build(spec)
     plugged.stage_one.load_state_dict(weights)
     assert plugged.settings.colour == "unit" and plugged.stage_two is not None
+    # Another stage one takes its own colours along.
+    spec, _ = networks.plug(spec, "fcrn18-rgb", 0.125)
+    settings = networks.build(spec).settings
+    assert settings.colour == "imagenet" and not settings.corners
 
 
 @pytest.fixture
@@ -314,7 +318,9 @@ def test_errors_are_one_line(capsys, npy, tmp_path, monkeypatch):
         ((good, "-o", "out", "--layout", "caffe"), "layout: expected one of auto"),
         ((good, "-o", "out", "--model", "fcrn50-rgb"), "model: expected none"),
         ((good,), "Missing option"),
-        ((good, "-o", tmp_path), "expected a file name, got a folder"),
+        ((good, "-o", tmp_path), "expected a writable file, got a folder"),
+        ((good, "-o", good / "out"), "expected a writable file, got Not a directory"),
+        ((good, "-o", "out", "--json", good / "out"), "expected a writable file"),
     ):
         code, _, err = run(capsys, "import-weights", *arguments)
         assert code not in (0, None) and len(err.strip().splitlines()) == 1
@@ -475,7 +481,7 @@ def test_encoders_that_do_not_fit(tmp_path):
     text = refused(path, tmp_path, model="fcrn50-rgb")
     assert "model: expected one with the encoder resnet18, got fcrn50-rgb of resnet50" in text
     assert "nearest: fcrn18-rgb" in refused(path, tmp_path, model="fcrn18-rgp")
-    assert "extra: expected 'mean' or 'zero'" in refused(path, tmp_path, fourth="ones")
+    assert "extra: expected one of mean, zero, got 'ones'" in refused(path, tmp_path, fourth="ones")
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, path)
     assert "got torchvision's (64-192-384-256-256)" in refused(path, tmp_path)
     torch.save({"patch_embed.weight": torch.zeros(64, 3, 16, 16)}, path)

@@ -99,11 +99,8 @@ def write_checkpoint(
 ) -> list[Path]:
     """Write a state dict (fp16 when ``half``), cut into parts under 15 MB unless ``whole``.
 
-    Each file is written atomically.
-
-    ``whole`` leaves it in one file.
-
-    A new file replaces an old one of the same name, however many parts that had.
+    Each file is written atomically. A new file replaces an old one of the same name, however many
+    parts that had.
     """
     from safetensors.torch import save
 
