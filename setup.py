@@ -36,7 +36,7 @@ def data_files() -> list[tuple[str, list[str]]]:
 
 OPENVINO = ["openvino>=2025.0"]
 # Stage one from a Hugging Face folder; it reads the folder's files without Pillow or torchvision.
-HUGGINGFACE = ["transformers>=4.45", "huggingface-hub>=0.23"]
+HUGGINGFACE = ["transformers>=4.57", "huggingface-hub>=0.34"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 # ROS 2 from wheels, for machines where no ROS is sourced; never beside a sourced one.
 ROS = [

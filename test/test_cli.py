@@ -120,7 +120,9 @@ def test_config_checks_prints_and_writes(capsys, tmp_path):
 
 def test_models_lists_every_network(capsys, tmp_path):
     report = tmp_path / "models.json"
-    code, _, _ = run(capsys, "models", "--json", str(report))
+    code, out, _ = run(capsys, "models", "--json", str(report))
+    assert all(f" {name} " in out for name in (*networks.MODELS, *networks.ALIASES))  # none cut
+    assert "depth-two-stage plug hf:FOLDER" in out
     rows = {row["name"]: row for row in json.loads(report.read_text())}
     assert code == 0 and rows.keys() == networks.MODELS.keys()
     # A at full width: 35 GFLOP of FCRN-50 and 99 of the generator.

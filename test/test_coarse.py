@@ -376,7 +376,16 @@ SPOILT = {
     ),
     "wrong setting": (
         lambda f: tiny.rewrite(f / "config.json", fusion_hidden_size="wide"),
-        "expected settings of depth_anything, got .*fusion_hidden_size",
+        # named by transformers 5, found while building before it
+        "expected (settings of depth_anything, got .*fusion_hidden_size|weights of its config)",
+    ),
+    "no heads": (
+        lambda f: tiny.rewrite(
+            f / "config.json",
+            backbone_config=json.loads((f / "config.json").read_text())["backbone_config"]
+            | {"num_attention_heads": 0},
+        ),
+        "expected weights of its config, got ",
     ),
     "backbone by name": (
         lambda f: tiny.rewrite(f / "config.json", backbone="vit_tiny", use_timm_backbone=True),
@@ -480,6 +489,7 @@ def test_no_code_of_a_folder_runs(folder, folders):
         ({"mean": "grey"}, "expected mean of three numbers, got 'grey'"),
         ({"multiple": 0}, "expected multiple of at least 1, got 0"),
         ({"config": None}, "expected a model of metric depth, .*got model_type None"),
+        ({"multiple": "many"}, "expected multiple of at least 1, got 'many'"),
         ({"depth": 3}, "network huggingface: expected its own settings, got .*'depth'"),
     ],
 )

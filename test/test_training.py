@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from depth_two_stage import datasets, networks, recipes, training
 from depth_two_stage.training_data import Batches, draw_points, without_extremes
@@ -380,7 +381,91 @@ def test_wrong_recipes_are_named(changes, words):
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_recipes_of_the_package_load(name):
-    assert recipes.load(name).model in networks.MODELS
+    chosen = recipes.load(name)
+    assert chosen.model in networks.MODELS and chosen.data.dataset in datasets.DATASETS
+    text = (recipes.FOLDER / f"{name}.yaml").read_text()
+    assert "Differs from" in text, "a recipe names what differs from the paper and why"
+
+
+# What the papers print, as ../shared texts have it: (model, stage one, stage two).
+PRINTED = {
+    "paper-e-nyu": (
+        "fcrn50-rgb",
+        {"epochs": 20, "batch": 16, "rate": 0.01, "momentum": 0.9, "loss": "berhu"},
+        {},
+    ),
+    "paper-e-make3d": ("fcrn50-rgb-make3d", {"epochs": 30, "batch": 16, "rate": 0.01}, {}),
+    "paper-a-nyu": (
+        "two-stage-rgbd",
+        {"epochs": 20, "batch": 10, "rate": 0.01, "factor": 0.2, "every": 5},
+        {"epochs": 200, "batch": 1, "rate": 2e-4, "betas": (0.5, 0.999)},
+    ),
+    "paper-b-nyu": ("two-stage-rgb", {}, {"epochs": 20, "batch": 1, "rate": 2e-4}),
+    "paper-b-make3d": ("two-stage-rgb-make3d", {}, {"epochs": 20, "pairs": "B-Make3D"}),
+    "paper-c-nyu": (
+        "cnn-residual",
+        {"optimizer": "adam", "rate": 1e-3, "weight_decay": 1e-4, "batch": 8},
+        {},
+    ),
+    "paper-d-kitti": ("scrx-grey", {"iterations": 1000, "batch": 40, "loss": "half_l2"}, {}),
+    "paper-d-nyu": ("improved-scrx-nyu-grey", {"iterations": 1000, "batch": 40}, {}),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_recipes_have_the_papers_numbers(name):
+    chosen, (model, *stages) = recipes.load(name), PRINTED[name]
+    assert chosen.model == model
+    for stage, printed in zip((chosen.stage_one, chosen.stage_two), stages, strict=True):
+        assert {key: getattr(stage, key) for key in printed} == printed
+    assert chosen.data.farthest == (70.0 if "make3d" in name else 80.0 if "kitti" in name else 0.0)
+
+
+@pytest.mark.parametrize("name", ["paper-a-nyu", "paper-b-nyu", "paper-c-nyu", "paper-d-nyu"])
+def test_recipes_of_the_papers_run(root, tmp_path, name):
+    changes = {"data.root": str(root), "data.validation_limit": 0, "width": 1 / 32}
+    batches = {"stage_one.batch": 4, "stage_two.batch": 1, "budget": 4}
+    run = training.Run(recipes.load(name, {**changes, **batches}), tmp_path / "run")
+    run.train()
+    assert run.images["stage_one"] == 4
+
+
+def test_encoders_start_from_a_file(root, tmp_path):
+    source = networks.build(networks.architecture("fcrn18-rgb", 1 / 16))
+    state = source.stage_one.encoder.state_dict()
+    file = tmp_path / "resnet18.safetensors"
+    save_file(dict(state), file)
+    changes = {"model": "fcrn18-rgbd", "width": 1 / 16, "encoder_weights": str(file)}
+    run = training.Run(recipe(root, **changes, budget=4), tmp_path / "run")
+    stem = run.model.stage_one.encoder.conv1.weight
+    torch.testing.assert_close(stem[:, :3], state["conv1.weight"])
+    torch.testing.assert_close(stem[:, 3], state["conv1.weight"].mean(1))
+    _, found = networks.load(run.train())
+    assert found.facts["encoder"]["file"].endswith("resnet18.safetensors")
+    with pytest.raises(ValueError, match="encoder"):
+        none = {"model": "cnn", "width": 1 / 16, "encoder_weights": str(file)}
+        training.Run(recipe(root, **none), tmp_path / "none")
+
+
+def test_the_printed_forms_of_the_cgan_train(root, tmp_path):
+    printed = {"stage_two.loss": "log_l1", "stage_two.form": "min_max", "stage_two.pairs": "B"}
+    changes = {"model": "two-stage-rgb", "width": 1 / 32, "input_size": [57, 76], "budget": 4}
+    training.Run(recipe(root, **changes, **printed), tmp_path / "run").train()
+    terms = [line for line in lines(tmp_path / "run") if "log_l1" in line]
+    assert terms and terms[0]["adversarial"] < 0  # log(1 − D)
+
+
+def test_depth_beyond_the_farthest_is_no_truth(root):
+    data = datasets.open_dataset("nyu", root, "train")
+    settings = networks.NetworkSettings(input_size=(60, 80), sparse_input="none")
+    near = recipe(root, **{"data.farthest": 4.0, "view.scale": [1.0, 1.0]})
+    everything = recipe(root, **{"view.scale": [1.0, 1.0]})
+    _, cut = Batches(data, near, settings, 0, 4).make(0)
+    _, full = Batches(data, everything, settings, 0, 4).make(0)
+    kept, gone = full[cut > 0], full[(cut == 0) & (full > 0)]
+    assert torch.equal(cut[cut > 0], kept)
+    # One camera: what is gone lies beyond all that is kept.
+    assert 0 < kept.max() < gone.min()
 
 
 def test_unknown_recipes_and_broken_files(tmp_path):

@@ -70,6 +70,8 @@ def command(
     from depth_two_stage.comparison import plots, report, runs
     from depth_two_stage.datasets import open_dataset
 
+    files.check_writable(out, folder=True)
+    files.check_writable(json_file)
     plan = plans.load(plan_name)
     if models:
         plan = plans.of_models(models, recipe or plan.recipe, budget or plan.budget)

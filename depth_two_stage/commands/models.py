@@ -28,19 +28,24 @@ def command(
 ) -> None:
     """List the networks with paper, inputs, parameters and cost, and the shipped weights."""
     import torch
-    from rich.console import Console
     from rich.table import Table
     from torch.utils.flop_counter import FlopCounterMode
 
-    from depth_two_stage import files, networks
+    from depth_two_stage import files, networks, tables
     from depth_two_stage.networks.checkpoint import SHIPPED
 
     files.check_writable(json_file)
     shipped: dict[str, list[str]] = {}
     for name in sorted({networks.checkpoint.part_stem(p) for p in SHIPPED.glob("*.safetensors")}):
         facts = networks.checkpoint.read_header(networks.resolve(name))[0]
-        shipped.setdefault(facts["recipe"]["model"], []).append(name)
-    table = Table("name", "paper", "inputs", "parameters", "GFLOP", "shipped weights")
+        shipped.setdefault(facts.get("recipe", {}).get("model"), []).append(name)
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for column in ("paper", "inputs"):
+        table.add_column(column)
+    for column in ("parameters", "GFLOP"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("shipped weights")
     rows = []
     for name, spec in networks.MODELS.items():
         with torch.device("meta"):
@@ -61,18 +66,16 @@ def command(
         }
         rows.append(row)
         table.add_row(
-            ", ".join((name, *row["aliases"])),
+            "\n".join((name, *(f"  = {alias}" for alias in row["aliases"]))),
             row["paper"],
-            f"{' x '.join(map(str, row['input']))} {row['sees']}",
+            f"{'×'.join(map(str, row['input']))} {row['sees']}",
             f"{row['parameters']:,}",
             f"{row['gflop']:.1f}",
             ", ".join(row["weights"]) or "-",
         )
-    console = Console()
-    console.print(table)
-    console.print(
+    tables.show(table)
+    typer.echo(
         "Any of them, other weights, or a metric depth model of Hugging Face's transformers can "
         "be stage one: depth-two-stage plug hf:FOLDER -o FILE",
-        markup=False,
     )
     write_json(json_file, rows)

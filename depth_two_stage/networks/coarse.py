@@ -35,6 +35,17 @@ NAMED = (
     "Depth Anything V2 metric (indoor or outdoor), ZoeDepth of one data set (nyu or kitti) or GLPN"
 )
 
+#: what `transformers` raises while it builds a model of settings that do not go together
+BUILDING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 class HuggingFaceDepth(nn.Module):
     """A metric depth model: x (B, 3, h, w) of ``inputs.assemble`` → (B, 1, h', w') metres.
@@ -58,13 +69,17 @@ class HuggingFaceDepth(nn.Module):
         super().__init__()
         if in_channels != 3:
             raise ValueError(f"huggingface: expected sparse_input 'none', got {in_channels} inputs")
-        if int(multiple) < 1:
+        if not isinstance(multiple, int) or multiple < 1:
             raise ValueError(f"huggingface: expected multiple of at least 1, got {multiple!r}")
-        self.multiple = int(multiple)
+        self.multiple = multiple
         made = configuration(config)
         metric_range(made)
         auto = library().AutoModelForDepthEstimation
-        self.model = auto.from_config(made, trust_remote_code=False)
+        try:
+            self.model = auto.from_config(made, trust_remote_code=False)
+        except BUILDING as error:
+            text = " ".join(str(error).split())
+            raise ValueError(f"huggingface: expected settings that fit, got {text}") from error
         self.model.float().requires_grad_(False)
         theirs, theirs_std = colour("mean", mean), colour("std", std)
         if not (theirs_std > 0).all():

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .coarse import cleaned, colour, configuration, library, metric_range
+from .coarse import BUILDING, cleaned, colour, configuration, library, metric_range
 
 __all__ = ["import_model"]
 
@@ -189,13 +189,12 @@ def weights_of(folder: Path, config: Any) -> dict[str, Tensor]:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError, *BUILDING) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{folder}: expected weights of its config, got {text}") from error
-    wrong = {
-        "missing": sorted(said["missing_keys"]),
-        "of another shape": sorted(str(name[0]) for name in said["mismatched_keys"]),
-    }
+    # Names with their shapes; names alone in releases before 5.
+    reshaped = [key if isinstance(key, str) else key[0] for key in said["mismatched_keys"]]
+    wrong = {"missing": sorted(said["missing_keys"]), "of another shape": sorted(reshaped)}
     for what, names in wrong.items():
         if names:
             raise ValueError(

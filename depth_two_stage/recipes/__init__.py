@@ -25,7 +25,8 @@ class RecipeError(ValueError):
 class Data:
     """What is learned from, and what is looked at every ``look_every`` epochs.
 
-    ``mask_extremes`` leaves out depth at an image's smallest or largest value (C, section 4).
+    ``mask_extremes`` leaves out depth at an image's smallest or largest value (C, section 4),
+    ``farthest`` above 0 what lies beyond so many metres (E and B, Make3D: 70).
     """
 
     dataset: str = "nyu"
@@ -36,6 +37,7 @@ class Data:
     validation_limit: int = 24
     look_every: int = 5
     mask_extremes: bool = False
+    farthest: float = 0.0
 
 
 @dataclass(frozen=True)
