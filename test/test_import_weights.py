@@ -211,6 +211,20 @@ def nyu_folder(tmp_path):
     return root
 
 
+def test_variances_beyond_fp16_stay_when_a_half_file_is_written(npy, tmp_path):
+    def change(layers):
+        layers["bn_conv1"]["variance"][:] = 1e5
+
+    import_weights(npy(change), tmp_path / "net")
+    model, checkpoint = networks.load(str(tmp_path / "net.safetensors"))
+    networks.save(tmp_path / "half.safetensors", model, checkpoint.facts["architecture"], {})
+    again, half = networks.load(str(tmp_path / "half.safetensors"))
+    assert again.stage_one.encoder.bn1.running_var.tolist() == [1e5, 1e5]
+    kinds = {name: value.dtype for name, value in half.tensors.items()}
+    assert kinds["stage_one.encoder.bn1.running_var"] == torch.float32
+    assert kinds["stage_one.encoder.conv1.weight"] == torch.float16
+
+
 # What does not fit -----------------------------------------------------------------------------
 
 

@@ -106,10 +106,7 @@ def write_checkpoint(
 
     path = Path(path).with_suffix(".safetensors")
     tensors = {
-        name: (value.half() if half and value.is_floating_point() else value)
-        .detach()
-        .cpu()
-        .contiguous()
+        name: (_halved(value) if half else value).detach().cpu().contiguous()
         for name, value in state.items()
     }
     parts = [tensors] if whole else _cut(tensors)
@@ -128,6 +125,14 @@ def write_checkpoint(
     for file in old - set(written):
         file.unlink(missing_ok=True)
     return written
+
+
+def _halved(value: Tensor) -> Tensor:
+    """As fp16, unless that does not hold it: variances of colours of 0…255 go beyond 65504."""
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if half.isfinite().all() else value
 
 
 def _cut(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
