@@ -6,7 +6,6 @@ The frames walk through the same estimator and the same `slam.py` as in the live
 
 from __future__ import annotations
 
-import difflib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from depth_two_stage.doubt import Doubt
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.map_evaluation import Reference, SlamRun
 from depth_two_stage.metrics import Accumulator, score
+from depth_two_stage.naming import nearest
 from depth_two_stage.odometry import gate_statistics
 from depth_two_stage.protocols import PROTOCOLS
 
@@ -59,9 +59,8 @@ class Plan:
             if getattr(self, name) not in known:
                 expected = ", ".join(known)
                 given = getattr(self, name)
-                near = difflib.get_close_matches(str(given), known, 3, 0.5)
-                hint = f"; nearest: {', '.join(near)}" if near else ""
-                raise ValueError(f"{name}: expected one of {expected}, got {given!r}{hint}")
+                near = nearest(given, known)
+                raise ValueError(f"{name}: expected one of {expected}, got {given!r}{near}")
         if self.slam and PROTOCOLS[self.protocol].stretched:
             raise ValueError(
                 f"--slam: expected a protocol that keeps the camera's geometry, "
@@ -202,7 +201,8 @@ class Row:
         """
         rng = np.random.default_rng([self.plan.seed, index, zlib.crc32(self.text.encode())])
         sparse = self.pattern(sample, rng)
-        if self.protocol.lidar and sparse is None and sample.depth is None:
+        scanned = sample.points is not None or sample.sparse is not None
+        if self.protocol.lidar and scanned and sparse is None and sample.depth is None:
             return None, own_points(sample)
         if sample.depth is not None or self.pattern.kind != "points":
             return sparse, sample.depth

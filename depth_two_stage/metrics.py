@@ -13,11 +13,12 @@ Depth y' and truth y are metres unless a protocol says otherwise (D's are 0…1)
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from depth_two_stage.naming import nearest
 
 __all__ = ["GROUPS", "MEASURES", "METRICS", "Accumulator", "Measure", "chosen", "score"]
 
@@ -123,9 +124,9 @@ def chosen(text: str) -> tuple[str, ...]:
         word = word.strip()
         if word not in GROUPS and word not in MEASURES:
             known = [*GROUPS, *MEASURES]
-            near = difflib.get_close_matches(word, known, 3, 0.5)
-            hint = f"; nearest: {', '.join(near)}" if near else ""
-            raise ValueError(f"measures: expected some of {', '.join(known)}, got {word!r}{hint}")
+            raise ValueError(
+                f"measures: expected some of {', '.join(known)}, got {word!r}{nearest(word, known)}"
+            )
         names += GROUPS.get(word, (word,))
     return tuple(dict.fromkeys(names))
 

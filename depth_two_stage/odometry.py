@@ -39,6 +39,7 @@ class View:
         self.rgb = rgb if scale == 1.0 else cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         depth = np.where(depth <= max_range, depth, np.float32(0)).astype(np.float32, copy=False)
         self.depth = reduced(depth, size)
+        self._seen: tuple[Camera, View] | None = None  # by another camera, the last one asked for
 
     @cached_property
     def image(self) -> Any:
@@ -60,6 +61,22 @@ class View:
         grey = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         return Check(grey, reduced(self.depth, size), self.camera.resized(*size))
+
+    def seen_by(self, camera: Camera) -> View:
+        """The view as another camera at the same place sees it: the image's size has changed."""
+        if camera == self.camera:
+            return self
+        if self._seen is None or self._seen[0] != camera:
+            mine = self.camera
+            u = (np.arange(camera.width) - camera.cx) * (mine.fx / camera.fx) + mine.cx
+            v = (np.arange(camera.height) - camera.cy) * (mine.fy / camera.fy) + mine.cy
+            # Beyond the edge is beyond the edge: a larger number would not fit OpenCV's.
+            u, v = np.clip(u, -2, mine.width + 1), np.clip(v, -2, mine.height + 1)
+            x, y = np.meshgrid(u.astype(np.float32), v.astype(np.float32))
+            rgb = cv2.remap(self.rgb, x, y, cv2.INTER_LINEAR)
+            depth = cv2.remap(self.depth, x, y, cv2.INTER_NEAREST)
+            self._seen = camera, View(rgb, depth, camera, camera.width, np.inf)
+        return self._seen[1]
 
     @property
     def valid_share(self) -> float:
@@ -100,8 +117,7 @@ class Odometry:
     ) -> Motion:
         """Motion T_reference_frame from a guess (None: no motion), gated as its kind usually is."""
         guess = np.eye(4) if guess is None else guess
-        if reference.camera != frame.camera:
-            return Motion(guess, Verdict("the camera changed"))
+        reference = reference.seen_by(frame.camera)
         try:
             T = self.estimate(reference, frame, guess)
             back = self.estimate(frame, reference, np.linalg.inv(guess))

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from depth_two_stage.camera import Camera
-
-if TYPE_CHECKING:
-    from depth_two_stage.datasets import Sample
+from depth_two_stage.datasets import Sample, without_extremes
 
 __all__ = ["PROTOCOLS", "Protocol"]
 
@@ -80,11 +77,8 @@ class Protocol:
 
     def prepare(self, sample: Sample) -> Sample:
         """Return the sample as this protocol knows it: masked, cut, resized, with its camera."""
-        depth = sample.depth
-        if self.extremes and depth is not None and depth.any():
-            recorded = depth[depth > 0]
-            inner = (depth > recorded.min()) & (depth < recorded.max())
-            sample = dataclasses.replace(sample, depth=np.where(inner, depth, np.float32(0)))
+        if self.extremes and sample.depth is not None:
+            sample = dataclasses.replace(sample, depth=without_extremes(sample.depth))
         if self.sees is not None:
             top, bottom, left, right = self.sees
             camera = sample.camera.cropped(left, top, right - left, bottom - top)

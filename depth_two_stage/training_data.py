@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .datasets import Dataset, Sample
+from .datasets import Dataset, Sample, without_extremes
 from .datasets.augmentation import Augmentation
 from .datasets.sparse import Beams, bernoulli, lines
 from .networks import NetworkSettings
@@ -67,17 +67,6 @@ def make_example(
     height, width = settings.refined_size
     target = cv2.resize(depth / ratio, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]
-
-
-def without_extremes(depth: np.ndarray) -> np.ndarray:
-    """Depth (H, W) m without the pixels at the image's smallest and largest value (C, section 4).
-
-    There the sensor has reached its limits; C masks them.
-    """
-    known = depth[depth > 0]
-    if not known.size:
-        return depth
-    return np.where((depth == known.min()) | (depth == known.max()), np.float32(0), depth)
 
 
 def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list[list[float]]:

@@ -64,6 +64,8 @@ class BlockGrid:
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places int64 (n,) of block coordinates (n, 3), and which of them are active."""
+        if not len(keys):  # an error to Open3D
+            return np.zeros(0, np.int64), np.zeros(0, bool)
         slots, found = self.grid.hashmap().find(self.tensor(keys))
         return _numpy(slots).astype(np.int64), _numpy(found)
 

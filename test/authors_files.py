@@ -206,19 +206,22 @@ def shape_message(shape):
     return message(*((2, message((1, size))) for size in shape))
 
 
-def write_bundle(prefix, arrays, snappy=False):
-    """A version 2 checkpoint: PREFIX.index, PREFIX.data-00000-of-00001 and an empty .meta."""
-    data, entries = b"", [(b"", message((1, 1), (3, message((1, 1)))))]
-    for name, value in sorted(arrays.items()):
-        raw = value.tobytes()
+def write_bundle(prefix, arrays, snappy=False, shards=1):
+    """A version 2 checkpoint: PREFIX.index, PREFIX.data-00000-of-00001 … and an empty .meta."""
+    files = [b""] * shards
+    entries = [(b"", message((1, shards), (3, message((1, 1)))))]
+    for number, (name, value) in enumerate(sorted(arrays.items())):
+        raw, shard = value.tobytes(), number % shards
         kind = {"f4": 1, "f8": 2, "i8": 9}[value.dtype.str[1:]]
         fields = [(1, kind), (2, shape_message(value.shape))]
-        fields += [(4, len(data))] * bool(data)
+        fields += [(3, shard)] * bool(shard)  # a zero is left out
+        fields += [(4, len(files[shard]))] * bool(files[shard])
         fields += [(5, len(raw)), (6, ("fixed32", masked(raw)))]
         entries.append((name.encode(), message(*fields)))
-        data += raw
+        files[shard] += raw
     prefix.with_name(f"{prefix.name}.index").write_bytes(table(entries, snappy=snappy))
-    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data)
+    for shard, data in enumerate(files):
+        prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}").write_bytes(data)
     prefix.with_name(f"{prefix.name}.meta").write_bytes(b"")
 
 

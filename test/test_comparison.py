@@ -94,8 +94,10 @@ def test_a_plan_is_trained_measured_and_reported(plan_file, root, tmp_path):
     # Weights and states are gone, rows alone are enough for the report.
     assert not list(tmp_path.rglob("*.safetensors"))
     before = found["claims"]
-    again = compare(plan_file, root, tmp_path, "--report", "--json", str(tmp_path / "again.json"))
+    places = ("--json", str(tmp_path / "again.json"), "--page", str(tmp_path / "docs" / "page.md"))
+    again = compare(plan_file, root, tmp_path, "--report", *places)
     assert again.returncode == 0, again.stderr
+    assert "(../error_by_depth.png)" in (tmp_path / "docs" / "page.md").read_text()
     assert json.loads((tmp_path / "again.json").read_text())["claims"] == before
     # Another budget is another comparison.
     other = compare(plan_file, root, tmp_path, "--budget", "30")

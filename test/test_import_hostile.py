@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from depth_two_stage.checkpoints import restricted, torch_file
+from depth_two_stage.checkpoints import reading, restricted, torch_file
 from depth_two_stage.checkpoints.importing import import_weights
 from depth_two_stage.checkpoints.restricted import CheckpointFileError
 
@@ -93,6 +93,8 @@ PROGRAMS = {
     "slots of a function": b"cnumpy.core.multiarray\n_reconstruct\nN}"
     + text("_function")
     + b"cos\nsystem\ns\x86b",
+    "state of a class": b"cmodels\nResNet\n}" + text("origin") + text("os.system") + b"sb",
+    "slots of a class": b"cmodels\nResNet\nN}" + text("__new__") + b"cos\nsystem\ns\x86b",
     "extension registry": b"\x82\x01",
     "copyreg": b"ccopyreg\nadd_extension\n(" + text("os") + text("system") + b"K\x01tR",
     "bytearray of a number": b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R",
@@ -225,6 +227,72 @@ def test_deep_and_endless_pickles_end(tmp_path):
         import_weights(tmp_path / "file", tmp_path / "out")
 
 
+def tensor_file(path, program, zipped):
+    """A file of torch.save with one storage of four ones; STORAGE in the program refers to it."""
+    where = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04"
+    value = program.replace(b"STORAGE", where + (b"tQ" if zipped else b"NtQ"))
+    content = b"\x80\x02}" + text("conv1.weight") + value + b"s."
+    ones = np.ones(4, np.float32).tobytes()
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+            archive.writestr("archive/data/0", ones)
+    else:
+        parts = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {})]
+        parts += [content, pickle.dumps(["0"], 2), struct.pack("<q", 4), ones]
+        path.write_bytes(b"".join(parts))
+
+
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(STORAGEK\x00K\x04\x85K\x01\x85\x89)tR"
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_was_checked_cannot_be_changed_afterwards(tmp_path, zipped):
+    """A view past the end of its numbers would read this process's memory."""
+    path = tmp_path / "file"
+    tensor_file(path, TENSOR, zipped)
+    assert reading.read(path).arrays["conv1.weight"].tolist() == [1, 1, 1, 1]
+    size = b"}" + text("size") + b"J\xff\xff\xff\x7f"
+    for change in (
+        TENSOR + b"}" + text("offset") + b"J\x00\x00\x00\x80sb",
+        TENSOR + size + b"\x85sb",
+        TENSOR.replace(b"STORAGE", b"STORAGE" + size + b"sb"),
+        b"ctorch\nFloatStorage\nN}" + text("name") + text("Double") + b"s\x86b",
+    ):
+        tensor_file(path, change, zipped)
+        with pytest.raises(CheckpointFileError, match="a new state of"):
+            reading.read(path)
+    tensor_file(path, TENSOR, zipped)  # nor was anything of this process
+    assert reading.read(path).arrays["conv1.weight"].tolist() == [1, 1, 1, 1]
+
+
+def test_attributes_of_a_dict_take_no_methods_place(tmp_path):
+    """Python's own OrderedDict would call what the file says."""
+    program = b"ccollections\nOrderedDict\n)R}" + text("items") + b"cos\nsystem\nsb"
+    zip_file(tmp_path / "file", program)
+    with pytest.raises(CheckpointFileError, match=r"os\.system, which is refused"):
+        reading.read(tmp_path / "file")
+    zip_file(tmp_path / "file", program.replace(b"cos\nsystem\n", b"c__builtin__\nlist\n"))
+    with pytest.raises(CheckpointFileError, match="expected tensors by name, got none"):
+        reading.read(tmp_path / "file")
+
+
+def test_modules_that_hold_each_other(tmp_path):
+    """A ring, and a tower in which each of forty modules holds the next twice: 2⁴⁰ visits."""
+    made = b"cmodels\nResNet\n)\x81q\x00}" + text("_modules") + b"}" + text("a")
+    zip_file(tmp_path / "file", made + b"h\x00ssb")
+    with pytest.raises(CheckpointFileError, match="expected 10000 modules at most, 16 deep"):
+        reading.read(tmp_path / "file")
+    tower = b"cmodels\nResNet\n)\x81}" + text("_modules") + b"}sbq\x00"
+    for number in range(40):
+        twice = b"(" + text("a") + b"h" + bytes([number]) + text("b") + b"h" + bytes([number])
+        tower += b"0cmodels\nResNet\n)\x81}" + text("_modules") + b"}" + twice + b"usb"
+        tower += b"q" + bytes([number + 1])
+    zip_file(tmp_path / "file", tower)
+    with pytest.raises(CheckpointFileError, match="expected 10000 modules at most, 16 deep"):
+        reading.read(tmp_path / "file")
+
+
 def test_a_zip_that_claims_more_than_it_holds(tmp_path):
     """A compressed storage of zeros, and one shorter than its tensor."""
     net = {"conv1.weight": torch.zeros(64, 3, 7, 7)}
@@ -236,7 +304,10 @@ def test_a_zip_that_claims_more_than_it_holds(tmp_path):
     for kind, data in ((zipfile.ZIP_DEFLATED, content[storage]), (zipfile.ZIP_STORED, b"1234")):
         with zipfile.ZipFile(tmp_path / "file", "w") as archive:
             for name, value in content.items():
-                archive.writestr(name, data if name == storage else value, kind)
+                if name == storage:
+                    archive.writestr(name, data, kind)
+                else:
+                    archive.writestr(name, value)
         with pytest.raises(CheckpointFileError, match="a storage of"):
             import_weights(tmp_path / "file", tmp_path / "out")
 

@@ -93,6 +93,14 @@ def test_a_bundle_is_named_by_any_of_its_files(tmp_path, name, snappy):
     same(source.arrays, {**FLAT, "global_step": np.array(7)})
 
 
+def test_a_bundle_of_several_data_files(tmp_path):
+    prefix = tmp_path / "net[1].ckpt"  # a name that is no pattern
+    authors_files.write_bundle(prefix, FLAT, shards=3)
+    source = reading.read(prefix)
+    assert len(source.files) == 4
+    same(source.arrays, FLAT)
+
+
 def test_an_old_checkpoint_is_one_file(tmp_path):
     path = tmp_path / "NYU.ckpt"
     authors_files.write_old_checkpoint(path, {**FLAT, "step": np.array(7, np.int32)})
@@ -169,7 +177,7 @@ def test_damage_to_a_bundle_is_an_error(tmp_path):
 def made():
     """(the authors' classes, a network, its state) while their modules are importable."""
     with authors_files.authors_modules() as classes:
-        net = authors_files.sparse_to_dense(classes, "resnet18", "upproj", 4, 2)
+        net = authors_files.sparse_to_dense(classes, "resnet18", "upproj", 4, 4)
         state = {name: value.numpy().copy() for name, value in net.state_dict().items()}
         yield classes, net, state
 
@@ -214,7 +222,7 @@ def test_modules_of_torch_0_4(tmp_path, made, monkeypatch):
     import sys
 
     classes, _, _ = made
-    net = authors_files.sparse_to_dense(classes, "resnet18", "deconv2", 3, 2)
+    net = authors_files.sparse_to_dense(classes, "resnet18", "deconv2", 3, 4)
     thnn = types.ModuleType("torch.nn.backends.thnn")
 
     def _get_thnn_function_backend():

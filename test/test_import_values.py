@@ -10,7 +10,9 @@ import torch
 
 from depth_two_stage import estimator, networks
 from depth_two_stage.checkpoints.importing import import_weights
-from depth_two_stage.datasets import nyu
+from depth_two_stage.datasets import Sample, nyu
+from depth_two_stage.framing import Framing
+from depth_two_stage.protocols import PROTOCOLS
 
 BLOCKS = (3, 4, 6, 3)
 
@@ -185,6 +187,18 @@ def test_the_estimator_gives_the_released_network_what_it_was_trained_with(relea
     assert valid.mean() > 0.2
     np.testing.assert_allclose(depth[valid], expected[valid], atol=2e-3)
     assert (depth[expected > 10.01] == 0).all() and (expected > 10.01).any()
+
+
+@pytest.mark.parametrize("name", ["E", "centre"])
+def test_the_protocols_show_the_networks_what_they_were_trained_on(released, name):
+    """Half of NYU's frame, its centre, at one and the same focal length: nothing is rescaled."""
+    settings = networks.load(released[1])[0].settings
+    rgb = np.zeros((480, 640, 3), np.uint8)
+    sample = PROTOCOLS[name].prepare(Sample(rgb, None, nyu.CAMERA, 0, "a"))
+    seen, camera = PROTOCOLS[name].view(sample.rgb, sample.camera)
+    framing = Framing.fit(seen.shape[:2], settings.input_size)
+    assert framing.content_size == (228, 304)
+    assert framing.camera(camera).focal == pytest.approx(settings.focal, rel=1e-9)
 
 
 # sparse-to-dense -------------------------------------------------------------------------------

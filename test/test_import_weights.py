@@ -189,6 +189,10 @@ def test_it_predicts_evaluates_and_is_a_stage_one(capsys, npy, best, tmp_path, n
     plugged = networks.build(spec)
     plugged.stage_one.load_state_dict(weights)
     assert plugged.settings.colour == "unit" and plugged.stage_two is not None
+    # Another stage one takes its own colours along.
+    spec, _ = networks.plug(spec, "fcrn18-rgb", 0.125)
+    settings = networks.build(spec).settings
+    assert settings.colour == "imagenet" and not settings.corners
 
 
 @pytest.fixture
@@ -205,6 +209,20 @@ def nyu_folder(tmp_path):
         depth = np.full((480, 640), 2500 + 100 * number, np.uint16)
         cv2.imwrite(str(root / "val" / "depth" / f"{number:04d}.png"), depth)
     return root
+
+
+def test_variances_beyond_fp16_stay_when_a_half_file_is_written(npy, tmp_path):
+    def change(layers):
+        layers["bn_conv1"]["variance"][:] = 1e5
+
+    import_weights(npy(change), tmp_path / "net")
+    model, checkpoint = networks.load(str(tmp_path / "net.safetensors"))
+    networks.save(tmp_path / "half.safetensors", model, checkpoint.facts["architecture"], {})
+    again, half = networks.load(str(tmp_path / "half.safetensors"))
+    assert again.stage_one.encoder.bn1.running_var.tolist() == [1e5, 1e5]
+    kinds = {name: value.dtype for name, value in half.tensors.items()}
+    assert kinds["stage_one.encoder.bn1.running_var"] == torch.float32
+    assert kinds["stage_one.encoder.conv1.weight"] == torch.float16
 
 
 # What does not fit -----------------------------------------------------------------------------
@@ -314,7 +332,9 @@ def test_errors_are_one_line(capsys, npy, tmp_path, monkeypatch):
         ((good, "-o", "out", "--layout", "caffe"), "layout: expected one of auto"),
         ((good, "-o", "out", "--model", "fcrn50-rgb"), "model: expected none"),
         ((good,), "Missing option"),
-        ((good, "-o", tmp_path), "expected a file name, got a folder"),
+        ((good, "-o", tmp_path), "expected a writable file, got a folder"),
+        ((good, "-o", good / "out"), "expected a writable file, got Not a directory"),
+        ((good, "-o", "out", "--json", good / "out"), "expected a writable file"),
     ):
         code, _, err = run(capsys, "import-weights", *arguments)
         assert code not in (0, None) and len(err.strip().splitlines()) == 1
@@ -475,7 +495,7 @@ def test_encoders_that_do_not_fit(tmp_path):
     text = refused(path, tmp_path, model="fcrn50-rgb")
     assert "model: expected one with the encoder resnet18, got fcrn50-rgb of resnet50" in text
     assert "nearest: fcrn18-rgb" in refused(path, tmp_path, model="fcrn18-rgp")
-    assert "extra: expected 'mean' or 'zero'" in refused(path, tmp_path, fourth="ones")
+    assert "extra: expected one of mean, zero, got 'ones'" in refused(path, tmp_path, fourth="ones")
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, path)
     assert "got torchvision's (64-192-384-256-256)" in refused(path, tmp_path)
     torch.save({"patch_embed.weight": torch.zeros(64, 3, 16, 16)}, path)

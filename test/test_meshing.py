@@ -63,6 +63,25 @@ def test_answers_are_the_maps_own_also_after_changes(shared):
     assert abs(mesh.points[:, 2].max() - 0.907) < 0.02
 
 
+def test_a_map_that_is_cleared_while_it_is_copied(shared, monkeypatch):
+    """Every block of a slice is gone when its turn comes: the worker lives and tells the truth."""
+    map, worker = shared
+    worker.request_points().result(TIMEOUT)
+    fuse(map, x=0.5)
+    before, send = worker.pid, worker._send
+
+    def clear_then_send(*message):
+        if message[0] == "begin":
+            map.clear()
+        send(*message)
+
+    monkeypatch.setattr(worker, "_send", clear_then_send)
+    worker.request_points().result(TIMEOUT)
+    monkeypatch.undo()
+    assert worker.pid == before
+    assert len(worker.request_points().result(TIMEOUT).points) == 0
+
+
 def test_saved_files_are_whole(shared, tmp_path):
     map, worker = shared
     fuse(map)

@@ -15,8 +15,8 @@ PACKAGE = ROOT / "depth_two_stage"
 # A new module gets its floor here.
 FLOORS = (
     # NumPy and OpenCV alone.
-    "atomic camera clouds config encodings framing interpolation mesh_picture messages pictures ply"
-    " reconstruction",
+    "atomic camera clouds config encodings framing interpolation mesh_picture messages naming"
+    " pictures ply reconstruction",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating map_file meshing meshing_process odometry protocols tracking"
     " trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",

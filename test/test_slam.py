@@ -240,6 +240,30 @@ def test_size_of_the_images_may_change(room):
     assert not core.process(frame_of(room[2])).lost
 
 
+def halved(sample):
+    """Every second pixel: another camera at the same place."""
+    c = sample.camera
+    camera = Camera(c.width // 2, c.height // 2, c.fx / 2, c.fy / 2, c.cx / 2, c.cy / 2)
+    return Frame(sample.rgb[::2, ::2], sample.depth[::2, ::2], camera, sample.stamp)
+
+
+@pytest.mark.parametrize("reference", ["frame", "keyframe", "model"])
+def test_tracking_goes_on_when_the_size_changes_and_changes_back(room, reference):
+    """Also where the camera is lost at that moment: keyframes are seen by the new camera."""
+    core = slam(**{"odometry.reference": reference})
+    frames = [frame_of(sample) for sample in room[:4]]
+    frames += [halved(sample) for sample in room[4:8]]
+    frames += [frame_of(sample) for sample in room[8:11]]
+    for frame in frames:
+        step = core.process(frame)
+        assert not step.lost, step.reason
+    blind = frame_of(room[11], depth=np.zeros_like(room[11].depth))
+    assert core.process(blind).lost
+    step = core.process(dataclasses.replace(halved(room[10]), stamp=room[12].stamp))
+    assert not step.lost, step.reason
+    assert error(core.trajectory[:-1], room) < 0.05
+
+
 def test_keyframes_are_bounded(room):
     core = slam(**{"slam.keyframe_distance": 0.02, "slam.max_keyframes": 4})
     for sample in room:

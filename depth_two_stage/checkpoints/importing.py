@@ -203,11 +203,9 @@ def _encoder(
     wanted = (spec["stage_one"] or {}).get("encoder")
     if wanted != encoder:
         raise ValueError(f"model: expected one with the encoder {encoder}, got {model} of {wanted}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # what the file does not hold starts the same each time
+    with torch.device("meta"):  # a foreign file may ask for any width
         network = networks.build(spec)
-    inner = network.stage_one.encoder
-    layout = layouts.torchvision(encoder, spec, list(inner.state_dict()))
+    layout = layouts.torchvision(encoder, spec, list(network.stage_one.encoder.state_dict()))
     shapes = {n: tuple(v.shape) for n, v in network.state_dict().items()}
     report = compare(layout, found.arrays, shapes)
     if not report.fits:
@@ -219,7 +217,10 @@ def _encoder(
     }
     for name in layout.names.keys() - arrays.keys():
         arrays[name] = torch.zeros((), dtype=torch.int64)
-    load_imagenet(inner, arrays, fourth)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what the file does not hold starts the same each time
+        network = networks.build(spec)
+    load_imagenet(network.stage_one.encoder, arrays, fourth)
     extra = {"model": model or ENCODER_MODELS[encoder], "untrained": "all but its encoder"}
     return spec, dict(network.state_dict()), report, extra
 

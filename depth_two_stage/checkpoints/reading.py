@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import npy, tensorflow_checkpoint, torch_file
-from .restricted import CheckpointFileError, Stub
+from .restricted import BROKEN, CheckpointFileError, Stub
 
 __all__ = ["LAYOUTS", "Source", "read"]
 
@@ -113,8 +113,8 @@ def _of_torch(path: Path) -> Source:
         raise CheckpointFileError(f"{path}: expected a module or a state dict, got {got}")
     try:
         arrays = torch_file.state(model)
-    except ValueError as error:
-        raise CheckpointFileError(f"{path}: {error}") from error
+    except BROKEN as error:
+        raise CheckpointFileError(f"{path}: expected a network, got {error}") from error
     if not arrays:
         raise CheckpointFileError(f"{path}: expected tensors by name, got none")
     deep = any(name.startswith("decoder.") for name in arrays) or "conv3.weight" in arrays

@@ -12,13 +12,22 @@ import io
 import pickle
 import re
 import struct
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["BROKEN", "CheckpointFileError", "Stub", "Unpickler", "array", "call", "loads", "refuse"]
+__all__ = [
+    "BROKEN",
+    "CheckpointFileError",
+    "Fixed",
+    "Stub",
+    "Unpickler",
+    "array",
+    "call",
+    "loads",
+    "refuse",
+]
 
 #: what reading a damaged or hostile pickle raises
 BROKEN = (
@@ -74,7 +83,25 @@ class Stub:
         return self.state.get(name, default) if isinstance(self.state, dict) else default
 
 
-class Call:
+class Fixed:
+    """What a pickle cannot change once it is made."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise refuse(f"a new state of {type(self).__name__}")
+
+
+class Named(dict):
+    """Stands for an OrderedDict, whose further attributes (`_metadata`) are left out."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing: an attribute could take the place of a method."""
+
+
+class Call(Fixed):
     """A function of the file that is allowed: calls ours. Nothing of it can be changed."""
 
     __slots__ = ("_function",)
@@ -87,9 +114,6 @@ class Call:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise refuse(f"a new {name!r} of a function")
-
-    def __setstate__(self, state: Any) -> None:
-        raise refuse("a new state of a function")
 
 
 def call(function: Callable) -> Call:
@@ -186,7 +210,7 @@ PLAIN: dict[str, Any] = {
     "numpy.dtype": Call(Dtype),
     **{f"numpy.{core}.{name}": made for core in ("core", "_core") for name, made in _CORE.items()},
     "_codecs.encode": Call(_encoded),
-    "collections.OrderedDict": OrderedDict,
+    "collections.OrderedDict": Named,
     "collections.defaultdict": Call(lambda *_: {}),
     **{
         f"{builtins}.{kind.__name__}": Call(kind)

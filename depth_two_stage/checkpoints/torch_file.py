@@ -19,13 +19,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .restricted import BROKEN, CheckpointFileError, Stub, call, loads, refuse
+from .restricted import BROKEN, CheckpointFileError, Fixed, Stub, call, loads, refuse
 
 __all__ = ["LEGACY", "Tensor", "is_torch", "read_torch", "state"]
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 #: how a file of the old format begins: protocol 2, then the magic number
 LEGACY = b"\x80\x02\x8a\x0a" + MAGIC_NUMBER.to_bytes(10, "little")
+MODULES, DEPTH = 10_000, 16  # of a network
 NUMBERS = {
     "Double": "<f8",
     "Float": "<f4",
@@ -54,7 +55,7 @@ STUBS = re.compile(
 
 
 @dataclass(eq=False)  # an optimizer keeps its state by tensor
-class Storage:
+class Storage(Fixed):
     """A block of numbers that tensors show; filled when the file has been read to it."""
 
     dtype: str
@@ -75,7 +76,7 @@ class Storage:
 
 
 @dataclass(eq=False)  # an optimizer keeps its state by tensor
-class Tensor:
+class Tensor(Fixed):
     """A tensor of the file: a view of a storage."""
 
     storage: Storage = field(repr=False)
@@ -111,7 +112,7 @@ class Tensor:
         return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
-class _Kind:
+class _Kind(Fixed):
     """Stands for a class of storages, such as torch.FloatStorage."""
 
     __slots__ = ("name",)
@@ -246,10 +247,12 @@ def _read_zip(file: BinaryIO) -> Any:
                 storages[key] = storage
             return storages[key]
 
+        if archive.getinfo(pickles[0]).compress_type != zipfile.ZIP_STORED:
+            raise ValueError("a compressed pickle")
         return loads(archive.read(pickles[0]), known=KNOWN, stubs=STUBS, storage=load)
 
 
-def state(module: Any, prefix: str = "") -> dict[str, np.ndarray]:
+def state(module: Any) -> dict[str, np.ndarray]:
     """A module saved whole, or a state dict → arrays by name; ``module.`` is taken off."""
     found: dict[str, np.ndarray] = {}
     if isinstance(module, dict):
@@ -257,14 +260,17 @@ def state(module: Any, prefix: str = "") -> dict[str, np.ndarray]:
             if _tensor(value) is not None:
                 found[str(name)] = _tensor(value).numpy()
     else:
-        _walk(module, prefix, found, 0)
+        _walk(module, "", found, [])
     if found and all(name.startswith("module.") for name in found):  # DataParallel
         found = {name.removeprefix("module."): value for name, value in found.items()}
     return found
 
 
-def _walk(module: Any, prefix: str, found: dict[str, np.ndarray], depth: int) -> None:
-    if not isinstance(module, Stub) or depth > 16:
+def _walk(module: Any, prefix: str, found: dict[str, np.ndarray], seen: list[str]) -> None:
+    seen.append(prefix)
+    if len(seen) > MODULES or prefix.count(".") > DEPTH:  # modules that hold each other
+        raise ValueError(f"{prefix}: expected {MODULES} modules at most, {DEPTH} deep, got more")
+    if not isinstance(module, Stub):
         raise ValueError(f"{prefix or 'model'}: expected a module, got {type(module).__name__}")
     for kind in ("_parameters", "_buffers"):
         for name, value in (module.get(kind) or {}).items():
@@ -272,7 +278,7 @@ def _walk(module: Any, prefix: str, found: dict[str, np.ndarray], depth: int) ->
                 found[f"{prefix}{name}"] = _tensor(value).numpy()
     for name, child in (module.get("_modules") or {}).items():
         if child is not None:
-            _walk(child, f"{prefix}{name}.", found, depth + 1)
+            _walk(child, f"{prefix}{name}.", found, seen)
 
 
 def _tensor(value: Any) -> Tensor | None:

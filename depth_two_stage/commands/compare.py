@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -50,6 +51,10 @@ def command(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the weights of every row.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")] = "auto",
     threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 is all.")] = 0,
+    page: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--page", help="The Markdown page; OUT/results.md without it."),
+    ] = None,
     json_file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--json", help="Also write the report here; it is OUT/results.json anyway."),
@@ -70,6 +75,10 @@ def command(
     from depth_two_stage.comparison import plots, report, runs
     from depth_two_stage.datasets import open_dataset
 
+    files.check_writable(out, folder=True)
+    page = page or out / "results.md"
+    for path in (page, json_file):
+        files.check_writable(path)
     plan = plans.load(plan_name)
     if models:
         plan = plans.of_models(models, recipe or plan.recipe, budget or plan.budget)
@@ -114,8 +123,9 @@ def command(
     found = report.collect(plan, out, facts)
     files.write_json(out / "results.json", found)
     drawn = plots.draw(found, out)
-    with files.atomic_write(out / "results.md", "w") as stream:
-        stream.write(report.markdown(found, drawn))
+    links = [os.path.relpath(out / name, page.parent) for name in drawn]
+    with files.atomic_write(page, "w") as stream:
+        stream.write(report.markdown(found, links))
     if json_file is not None:
         files.write_json(json_file, found)
     tables.show(*tables.comparison_tables(found))

@@ -12,6 +12,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from .models import INPUTS
+
 
 def command(
     file: Annotated[
@@ -59,6 +61,8 @@ def command(
     from depth_two_stage import files
     from depth_two_stage.checkpoints.importing import import_weights
 
+    files.check_writable(output)
+    files.check_writable(json_file)
     with ending_on_sigterm():
         summary = import_weights(file, output, layout, source, model, fourth)
     table = Table("imported", "", show_header=False)
@@ -97,7 +101,10 @@ def rows(summary: dict) -> list[tuple[str, str]]:
         ("source", summary["source"] or "not given"),
         ("date", summary["date"]),
         ("network", ", ".join(str(v) for k, v in stage_one.items() if k != "name")),
-        ("input", f"{settings['sparse_input']}, {' x '.join(map(str, settings['input_size']))}"),
+        (
+            "input",
+            f"{INPUTS[settings['sparse_input']]}, {' x '.join(map(str, settings['input_size']))}",
+        ),
         ("tensors", ", ".join((f"{summary['tensors']:,} all found", *left_out))),
         ("values", f"{summary['values']:,}"),
         ("output", summary["output"]),

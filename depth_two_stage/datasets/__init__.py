@@ -8,7 +8,6 @@ Each data set has one file, imported only when asked for, with one function
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 
 from depth_two_stage.camera import Camera, Lens
 from depth_two_stage.files import FileError
+from depth_two_stage.naming import nearest
 
 #: name → (module, what the root looks like)
 DATASETS = {
@@ -152,9 +152,9 @@ def open_dataset(name: str, root: str | Path, split: str | None = None) -> Datas
     Raises `DatasetError` for an unknown name or split and for files that are not there.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, 3, 0.5)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise DatasetError(f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}{hint}")
+        raise DatasetError(
+            f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}{nearest(name, DATASETS)}"
+        )
     root = Path(root).expanduser()
     if name != "rendered" and not root.exists():
         raise DatasetError(f"root: expected an existing {name} recording, got {root}")
@@ -172,6 +172,18 @@ def clean_depth(depth: np.ndarray) -> np.ndarray:
     """Depth (H, W) m as float32 in which everything invalid (NaN, infinite, negative) is 0."""
     depth = np.asarray(depth, np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def without_extremes(depth: np.ndarray) -> np.ndarray:
+    """Depth (H, W) m, 0 = none, without its own smallest and largest values (paper C, section 4).
+
+    They are what windows, open doors and shiny surfaces read in a Kinect's image.
+    """
+    recorded = depth[depth > 0]
+    if not len(recorded):
+        return depth
+    inner = (depth > recorded.min()) & (depth < recorded.max())
+    return np.where(inner, depth, np.float32(0))
 
 
 def count_invalid(depth: np.ndarray) -> int:

@@ -123,9 +123,10 @@ def _drives(root: Path, split: str) -> list[Frame]:
             continue  # the drive's archive of the other camera alone
         colour = _colour_folder(root, split, drive.name)
         rig = _rig(root, colour, drive.name, rigs)
+        images = {path.stem: path for path in images_of(colour, "root")}  # PNG, or re-coded
         for index, depth in enumerate(images_of(folder, "root")):
             scan = scans / drive.name / "proj_depth" / "velodyne_raw" / CAMERA / depth.name
-            rgb = colour / depth.name
+            rgb = images.get(depth.stem, colour / depth.name)
             wanted += [rgb, scan]
             stamp = number * DRIVE_GAP_NS + index * FRAME_PERIOD_NS
             name = f"{drive.name}/{depth.stem}"

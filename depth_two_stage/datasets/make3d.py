@@ -14,11 +14,13 @@ sizes as width × height: 305×55, 1704×2272, 345×460.)
 As papers E and B have it, images are resized (area) to 460x345 and truth to the same by nearest
 neighbour; sky is mapped to about 80 m, and only 0 < d < 70 m is truth (`protocols`, make3d). Here
 all of it is kept. No calibration comes with the data: the focal length is that of the camera's
-sheet (7.1 mm, sensor 7.2 mm along 2272 pixels), the principal point the centre.
+sheet (7.1 mm, sensor 7.2 mm along 2272 pixels), the principal point the centre. A few images are
+2204 rows high, not 2272, and are resized like the others: their focal length down is longer by 3 %.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -82,16 +84,17 @@ class Make3d(Dataset):
         """Read and resize the image and the scan at a position of ``names``."""
         image = files.read_image(self.images[index])
         height, width = image.shape[:2]
-        if abs(height * SIZE[1] - width * SIZE[0]) > max(SIZE):
+        if not 1.25 < height / width < 1.4:
             raise DatasetError(
                 f"{self.images[index]}: expected a portrait of 4:3 such as 2272x1704, "
                 f"got {height}x{width}"
             )
+        fy = FOCAL * (SIZE[0] / SIZE[1] * width / height)
         depth = read_grid(self.depths[index])
         return Sample(
             cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA),
             cv2.resize(clean_depth(depth), SIZE[::-1], interpolation=cv2.INTER_NEAREST_EXACT),
-            CAMERA,
+            CAMERA if abs(fy - FOCAL) < 1 else dataclasses.replace(CAMERA, fy=fy),
             index * FRAME_PERIOD_NS,
             self.names[index],
             invalid_depth=count_invalid(depth),

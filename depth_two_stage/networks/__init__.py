@@ -147,7 +147,9 @@ def plug(
         weights = None if model.stage_one is None else model.stage_one.state_dict()
     if other["stage_one"] is None:
         raise ValueError(f"stage_one: expected a model that has one, got {stage_one!r}")
-    settings = {**spec.get("settings", {}), **other.get("settings", {})}
+    # A stage one that says nothing of these wants none of the old one's.
+    seen = {"colour": "imagenet", "corners": False, **other.get("settings", {})}
+    settings = {**spec.get("settings", {}), **seen}
     if "refined_size" in spec.get("settings", {}):
         settings["refined_size"] = spec["settings"]["refined_size"]
     elif spec.get("stage_two") is not None:  # that of NetworkSettings

@@ -99,20 +99,14 @@ def write_checkpoint(
 ) -> list[Path]:
     """Write a state dict (fp16 when ``half``), cut into parts under 15 MB unless ``whole``.
 
-    Each file is written atomically.
-
-    ``whole`` leaves it in one file.
-
-    A new file replaces an old one of the same name, however many parts that had.
+    Each file is written atomically. A new file replaces an old one of the same name, however many
+    parts that had.
     """
     from safetensors.torch import save
 
     path = Path(path).with_suffix(".safetensors")
     tensors = {
-        name: (value.half() if half and value.is_floating_point() else value)
-        .detach()
-        .cpu()
-        .contiguous()
+        name: (_halved(value) if half else value).detach().cpu().contiguous()
         for name, value in state.items()
     }
     parts = [tensors] if whole else _cut(tensors)
@@ -131,6 +125,14 @@ def write_checkpoint(
     for file in old - set(written):
         file.unlink(missing_ok=True)
     return written
+
+
+def _halved(value: Tensor) -> Tensor:
+    """As fp16, unless that does not hold it: variances of colours of 0…255 go beyond 65504."""
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if half.isfinite().all() else value
 
 
 def _cut(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -112,6 +112,14 @@ def test_the_test_images_have_no_truth(tmp_path):
     assert data.split == "test" and data[0].depth is None and data[0].sparse.any()
 
 
+def test_colour_that_was_re_coded_is_found(tmp_path):
+    write_truth(tmp_path / "val" / DRIVE, 5)
+    write_date(tmp_path / "2011_09_26")
+    files.write_image(tmp_path / "val" / DRIVE / "image_02" / "0000000005.jpg", colour(5))
+    sample = open_dataset("kitti_depth", tmp_path)[0]
+    assert sample.rgb.shape == (48, 64, 3) and np.array_equal(sample.depth, truth(50))
+
+
 def test_what_lacks_is_said(tmp_path):
     root = tmp_path / "depth"
     for index in range(5, 19):

@@ -53,6 +53,13 @@ def test_rows_run_down_and_columns_across(root):
     assert sample.camera.fy == pytest.approx(7.1 / 7.2 * 460) == sample.camera.fx
 
 
+def test_the_images_that_are_less_high_are_stretched_to_the_same_size(tmp_path):
+    write(tmp_path, "Test134", "Gridlaserdata", "op39-p-015t000", size=(2204, 1704))
+    sample = open_dataset("make3d", tmp_path)[0]
+    assert sample.rgb.shape == (460, 345, 3)
+    assert sample.camera.fy / sample.camera.fx == pytest.approx(2272 / 2204)
+
+
 def test_protocol_c1_leaves_out_the_sky(root):
     protocol, sample = PROTOCOLS["make3d"], open_dataset("make3d", root)[0]
     protocol.check(sample.camera, "none")

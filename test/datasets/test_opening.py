@@ -17,6 +17,8 @@ def test_unknown_names_roots_and_splits_are_named(tmp_path):
         open_dataset("nyuv2", tmp_path)
     with pytest.raises(DatasetError, match=r"got 'kiti_depht'; nearest: kitti_depth, kitti"):
         open_dataset("kiti_depht", tmp_path)
+    with pytest.raises(DatasetError, match=r"got 'NYU-H5'; nearest: nyu_h5, nyu"):
+        open_dataset("NYU-H5", tmp_path)
     with pytest.raises(DatasetError, match=r"got 'moon'$"):  # near nothing
         open_dataset("moon", tmp_path)
     with pytest.raises(DatasetError, match=r"root: expected an existing tum recording, got .*/no"):
