@@ -68,8 +68,9 @@ def command(
     ] = False,
 ) -> None:
     """Make weights for the node of any stage one, with or without a stage two behind it."""
-    from depth_two_stage import __version__, networks
+    from depth_two_stage import __version__, files, networks
 
+    files.check_writable(output.with_suffix(".safetensors"))
     size = None if input_size is None else parse_size(input_size)
     base: dict[str, Any] = {"stage_two": None}
     facts: dict[str, Any] = {"code_version": __version__}
