@@ -6,7 +6,12 @@ Exit code 0 only on success; an error is one line on stderr, with ``--debug`` th
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from importlib import import_module
 
 # command → (module, one line of help); a module is imported when its command is asked for, so that
@@ -27,6 +32,10 @@ COMMANDS = {
     "doctor": ("doctor", "Say what is missing: installation, topics, QoS, stamps, TF."),
     "config": ("config", "Print or check parameters."),
 }
+
+
+# They run until a signal ends them, also one that comes before their own handlers: exit code 0.
+UNTIL_STOPPED = ("live", "replay")
 
 
 def app(names: list[str]):
@@ -71,12 +80,32 @@ def app(names: list[str]):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; the process ends with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    asked = next((item for item in arguments if not item.startswith("-")), "")
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        with _ended_by_signals() if asked in UNTIL_STOPPED else contextlib.nullcontext():
+            code = _run(arguments)
     except KeyboardInterrupt:  # also while a command's modules are imported
         print("depth-two-stage: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Leave with 0 at SIGINT or SIGTERM while nothing has been started."""
+    if threading.current_thread() is not threading.main_thread():  # the signals are not ours
+        yield
+        return
+    before = {
+        number: signal.signal(number, lambda *_: os._exit(0))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,7 +2,11 @@
 """The command line as a user meets it: exit codes, one line of error, JSON beside each table."""
 
 import json
+<<<<<<< HEAD
 import re
+=======
+import signal
+>>>>>>> live
 import subprocess
 import sys
 
@@ -153,3 +157,32 @@ def test_as_a_program():
         text=True,
     )
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+
+
+SIGNALLED_WHILE_IMPORTING = """
+import os, time
+from depth_two_stage import cli
+
+def imported(name, *_):
+    os.kill(os.getpid(), {number})
+    time.sleep(30)
+
+cli.import_module = imported
+cli.main(["{command}"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [
+        ("live", signal.SIGINT, 0),
+        ("live", signal.SIGTERM, 0),
+        ("replay", signal.SIGTERM, 0),
+        ("evaluate", signal.SIGINT, 130),  # no result: not a success
+    ],
+)
+def test_a_signal_before_anything_has_started(command, number, code):
+    """What runs until a signal ends it is ended well by one, however early."""
+    source = SIGNALLED_WHILE_IMPORTING.format(command=command, number=int(number))
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -112,6 +114,7 @@ class Live:
                     self._kill(group)
                 time.sleep(POLL)
         for child in self.children:
+            _end_group(child)  # what it started and has not ended itself
             code = child.process.returncode
             if not self.problem and child.killed:
                 self.problem = f"{child.name} had to be killed"
@@ -122,8 +125,14 @@ class Live:
         for child in group:
             if child.process.poll() is None:
                 child.killed = True
-                child.process.kill()
+                _end_group(child)
                 child.process.wait()
+
+
+def _end_group(child: Child) -> None:
+    """Kill whatever is left of a child's process group, which it leads."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.process.pid, signal.SIGKILL)
 
 
 def _as_child() -> None:

@@ -34,6 +34,7 @@ from .transforms import NoTransforms, TransformError, extrinsics, tf_listener
 
 NAME = "mapping_node"
 SAVE_PATIENCE = 50.0  # s, for the map on exit
+CLOSE_PATIENCE = 55.0  # s in all; launch and `live` kill after 60
 WATCH = 5.0  # s without a frame after which the missing link is named
 
 
@@ -281,6 +282,7 @@ class MappingNode(Node):
 
     def close(self) -> bool:
         """Stop, save the map if asked; whether the mapping thread has ended."""
+        deadline = time.monotonic() + CLOSE_PATIENCE
         self._stopped.set()
         with self._news:
             self._news.notify_all()
@@ -295,7 +297,7 @@ class MappingNode(Node):
                 print(f"{NAME}: {report.path} saved, {report.size / 1e6:.1f} MB", file=sys.stderr)
             except (MapError, WorkerError, OSError, FutureTimeout) as error:
                 self.failure = process.NodeFailure(f"map.save_on_exit: {error}")
-        self._worker.close()
+        self._worker.close(max(1.0, deadline - time.monotonic()))  # a save may be under way
         return True
 
 

@@ -12,7 +12,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
 
-from ..datasets.bag_reader import RawBag
+from ..datasets.bag_reader import BagError, RawBag
 from ..datasets.bag_topics import recognise
 from .lockstep import Lockstep, Readiness
 from .node_settings import Errand, extrinsics, sim_time
@@ -30,6 +30,7 @@ from .stamps import (
 )
 
 CLOCK_PERIOD = 0.01  # s; at least 50 Hz also on a busy machine
+ALONE = SECOND // 10  # ns between the laps of a bag that holds a single moment
 SETTLE = 1.0  # s: a writer knows of a reader before that knows of it; messages would be lost
 Message = tuple[str, int, bytes]  # topic, time of recording (ns), serialised message
 OWN_TOPICS = ("/clock", "/rosout", "/parameter_events")  # never played: the nodes have their own
@@ -75,6 +76,9 @@ class Player:
         self._now, self._clock_due, self._last_image = 0, 0.0, -1
         self.headers: dict[str, bool] = {}
         self.publishers = dict(self._publishers())
+        if not any(bag.topics[name].count for name in self.publishers):
+            found = ", ".join(sorted(bag.topics)) or "no topics"
+            raise BagError(f"bag: expected messages that can be played in {bag.path}, got {found}")
         found = recognise(bag)
         self.image = found.image
         wishes = [] if options.restamp else sim_time()
@@ -166,7 +170,7 @@ class Player:
         """All messages of the bag, once or, with loop, until stopped."""
         length = self.bag.end - self.bag.start
         frames = self.bag.topics[self.image].count if self.image else 100
-        lap = length + length // max(1, frames - 1)  # the pause between laps: one frame
+        pause = length // max(1, frames - 1) or ALONE  # between laps: one frame
         offset = 0
         while not self.stopped:
             self.shift.new_lap(offset)
@@ -175,7 +179,9 @@ class Player:
                 self.lockstep.wait(self._last_image, self.serve)
             if not self.options.loop or self.bag.problem:
                 return
-            offset += lap
+            offset += length + pause
+            if not self.lockstep:
+                self.pause(pause / SECOND / self.options.rate)
 
     def _play_once(self, offset: int) -> None:
         begun, start = time.monotonic(), self.bag.start
@@ -211,7 +217,7 @@ class Player:
             if self.shift.offset:
                 raw = write_stamp(raw, stamp)
         elif self.bag.topics[topic].type == TRANSFORMS and self.shift.offset:
-            raw = shift_transforms(raw, self.shift)
+            raw = shift_transforms(raw, self.shift, topic)
         if topic == self.image:
             self._tell_time()  # else its stamp would lie in the nodes' future
         now = time.monotonic_ns()
@@ -219,7 +225,8 @@ class Player:
         self.sent[topic] = self.sent.get(topic, 0) + 1
         if topic == self.image:
             self._last_image = stamp
-            self.image_times.append((stamp, now))
+            if self.options.times:  # else a loop would fill the memory
+                self.image_times.append((stamp, now))
 
 
 def image_last(messages: Iterator[Message], image: str) -> Iterator[Message]:

@@ -31,9 +31,13 @@ def run(options: ReplayOptions, ros_arguments: list[str] | None = None) -> int:
         number: signal.signal(number, lambda number, _: signals.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    rclpy.init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("replay")
+    node = None
     try:
+        try:
+            rclpy.init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
+        except RuntimeError as error:  # rcl says what it cannot parse
+            raise ValueError(" ".join(str(error).split())) from error
+        node = rclpy.create_node("replay")
         with RawBag(options.bag) as bag:
             player = Player(node, bag, options, signals)
             if options.wait:
@@ -54,7 +58,8 @@ def run(options: ReplayOptions, ros_arguments: list[str] | None = None) -> int:
         print(f"replay: {error}", file=sys.stderr)
         return 1
     finally:
-        node.destroy_node()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -102,7 +107,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `replay`; ROS arguments follow `--ros-args`."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    own = rclpy.utilities.remove_ros_args(["replay", *arguments])[1:]
+    try:
+        own = rclpy.utilities.remove_ros_args(["replay", *arguments])[1:]
+    except RuntimeError as error:  # rcl says what it cannot parse
+        print(f"replay: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     given = vars(parser().parse_args(own))
     try:
         options = ReplayOptions(

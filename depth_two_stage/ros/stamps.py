@@ -8,7 +8,7 @@ import struct
 import time
 from collections import OrderedDict
 
-from ..datasets.bag_messages import typestore
+from ..datasets.bag_messages import decoded, typestore
 
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 SECOND = 1_000_000_000
@@ -82,9 +82,9 @@ class StampShift:
         return self._known[stamp]
 
 
-def shift_transforms(raw: bytes, shift: StampShift) -> bytes:
+def shift_transforms(raw: bytes, shift: StampShift, topic: str) -> bytes:
     """A serialised TFMessage with all its stamps shifted; its stamps have no fixed places."""
-    message = typestore().deserialize_cdr(raw, TRANSFORMS)
+    message = decoded(raw, TRANSFORMS, topic)
     for transform in message.transforms:
         time = transform.header.stamp
         time.sec, time.nanosec = divmod(shift(time.sec * SECOND + time.nanosec), SECOND)

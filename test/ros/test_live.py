@@ -17,7 +17,7 @@ from depth_two_stage.config import ConfigError
 from depth_two_stage.datasets.bag_messages import typestore
 from depth_two_stage.datasets.bag_reader import BagError, RawBag
 from depth_two_stage.ros.arguments import remapping_rules, values_of
-from depth_two_stage.ros.live import LiveOptions, live
+from depth_two_stage.ros.live import Child, Live, LiveOptions, live
 from depth_two_stage.ros.sources import open_source, tf_is_installed
 from depth_two_stage.ros.stamps import read_stamp
 
@@ -149,6 +149,21 @@ def test_nothing_is_left_behind_when_live_is_killed(start, weights):
     process.kill()
     process.wait()
     wait_for(lambda: all(gone(pid) for pid in nodes.values()))
+
+
+def test_what_a_child_leaves_behind_is_ended_too():
+    """A child that ends well while a process that it started goes on."""
+    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True
+    )
+    left = int(child.stdout.readline())
+    assert child.wait(30) == 0 and not gone(left)
+    session = Live(print)
+    session.children.append(Child("node", child))
+    session.stop()
+    assert session.problem == ""
+    wait_for(lambda: gone(left))
 
 
 def test_everything_is_checked_before_anything_starts(tmp_path):

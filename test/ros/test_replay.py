@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 import small_bag
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID", "61")
@@ -215,6 +215,33 @@ def test_what_is_no_bag_is_said_in_one_line(tmp_path, replay):
     assert process.returncode == 1 and len(error.splitlines()) == 1
 
 
+def test_a_bag_without_anything_to_play_is_said_in_one_line(tmp_path, replay):
+    with Writer(tmp_path / "empty", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=small_bag.STORE)
+    process = replay(tmp_path / "empty", "--loop", "--wait", 60)
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 1 and len(error.splitlines()) == 1
+    assert "bag: expected messages that can be played in" in error and "got /image" in error
+
+
+def test_a_wrong_remapping_is_said_in_one_line(tmp_path, replay):
+    process = replay(small_bag.write(tmp_path / "bag"), "--ros-args", "-r", "a b:=c")
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == 2 and len(error.splitlines()) == 1
+    assert error.startswith("replay: ") and "a b:=c" in error
+
+
+def test_a_single_moment_is_looped_at_its_own_pace(tmp_path, node, replay):
+    bag = small_bag.write(tmp_path / "bag", frames=1)
+    heard = Listener(node)
+    process = replay(bag, "--loop", "--wait", 60)
+    heard.until(lambda: len(heard.clouds) >= 5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    stamps = [nanoseconds(message.header.stamp) for message in heard.clouds]
+    assert min(b - a for a, b in itertools.pairwise(stamps)) >= 2_000_000
+
+
 def test_running_nodes_get_the_bags_clock_and_extrinsics(tmp_path, node, replay):
     bag = small_bag.write(tmp_path / "bag", frames=20)
     depth_node = rclpy.create_node("depth_node", use_global_arguments=False)
@@ -270,7 +297,9 @@ def test_transforms_are_shifted_wherever_their_stamps_lie():
     raw = small_bag.STORE.serialize_cdr(small_bag.transforms(5 * 10**9), TRANSFORMS)
     shift = StampShift()
     shift.new_lap(3 * 10**9 + 1)
-    (moved,) = small_bag.STORE.deserialize_cdr(shift_transforms(raw, shift), TRANSFORMS).transforms
+    (moved,) = small_bag.STORE.deserialize_cdr(
+        shift_transforms(raw, shift, "/tf"), TRANSFORMS
+    ).transforms
     assert nanoseconds(moved.header.stamp) == 8 * 10**9 + 1
     assert moved.child_frame_id == "lidar" and moved.transform.translation.z == 0.05
 
