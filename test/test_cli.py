@@ -2,11 +2,8 @@
 """The command line as a user meets it: exit codes, one line of error, JSON beside each table."""
 
 import json
-<<<<<<< HEAD
 import re
-=======
 import signal
->>>>>>> live
 import subprocess
 import sys
 
