@@ -59,6 +59,9 @@ def test_the_list_of_commands(capsys):
         ("live", "-p", "voxel=1"),
         ("live", "--params", "no-such-file.yaml"),
         ("live", "--bag", "no-such-bag"),
+        ("live", "-r", "a topic:=b"),
+        ("live", "-p", "use_sim_time=maybe"),
+        ("benchmark", "--engine", "steam"),
     ],
 )
 def test_errors_are_one_line_on_stderr(capsys, tmp_path, monkeypatch, arguments):

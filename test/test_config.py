@@ -111,6 +111,7 @@ def test_yaml_wildcards_namespaces_and_foreign_nodes(tmp_path):
         ("depth_node: {ros__parameters: {tsdf.voxel_size: 1}}", "unknown name"),
         ("depth_node: {lidar.max_age: 1}", "ros__parameters"),
         ("[1, 2]", "expected a mapping"),
+        ("/**: {ros__parameters: {use_sim_time: maybe}}", "use_sim_time: expected true or false"),
         ("a: b: c", "expected YAML"),
         ("depth_node: {ros__parameters: {cloud.step: 0}}", r"in \[1, 64\]"),
         ("depth_node: {ros__parameters: 5}", "names and values below depth_node, got 5"),

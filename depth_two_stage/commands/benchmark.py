@@ -48,9 +48,11 @@ def command(
     The nodes run as processes of their own while the shipped bag loops; their rates, latencies and
     memory are those of a live camera on this machine.
     """
-    from depth_two_stage import benchmark, files, tables
+    from depth_two_stage import benchmark, files, runtimes, tables
 
     files.check_writable(json_file)
+    for name in engine or ():  # before minutes have passed
+        runtimes.pick(name, "auto", "auto")
     more, found = None, {}
     if live > 0:
         # First of all: a wrong machine or parameter is said before minutes have passed.

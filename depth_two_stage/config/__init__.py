@@ -9,7 +9,15 @@ and command lines, `writing` makes the files that show the defaults.
 
 from __future__ import annotations
 
-from .declaring import ConfigError, Parameter, flatten, from_flat, reject_unknown, to_flat
+from .declaring import (
+    ConfigError,
+    Parameter,
+    check_ros_own,
+    flatten,
+    from_flat,
+    reject_unknown,
+    to_flat,
+)
 from .depth_node import (
     CloudParameters,
     DepthNodeParameters,
@@ -50,6 +58,7 @@ __all__ = [
     "SlamParameters",
     "TsdfParameters",
     "WatchdogParameters",
+    "check_ros_own",
     "default_yaml",
     "flatten",
     "from_flat",

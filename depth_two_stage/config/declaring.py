@@ -185,6 +185,13 @@ def reject_unknown(values: dict[str, Any], known: set[str]) -> None:
         )
 
 
+def check_ros_own(name: str, value: Any) -> Any:
+    """The value of a parameter of ROS's own, whose switches have to be true or false."""
+    if name in ROS_OWN_NAMES and not isinstance(value, bool):
+        raise ConfigError(f"{name}: expected true or false, got {value!r}")
+    return value
+
+
 def is_ros_own(name: str) -> bool:
     """Whether every ROS node has a parameter of this name (use_sim_time, qos_overrides.*)."""
     return name in ROS_OWN_NAMES or name.startswith(ROS_OWN_GROUPS)

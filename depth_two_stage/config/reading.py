@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .declaring import ConfigError, flatten, is_ros_own, reject_unknown
+from .declaring import ConfigError, check_ros_own, flatten, is_ros_own, reject_unknown
 from .nodes import NODES
 
 # 1e-3 and 2E5 are text in YAML 1.1, which wants a point in a number with an exponent; they are
@@ -88,7 +88,7 @@ def load_yaml(path: str | Path) -> dict[str, dict[str, Any]]:
                 if name in own[target]:
                     found[target][name] = own[target][name].check(value)
                 elif is_ros_own(name):
-                    found[target][name] = value
+                    found[target][name] = check_ros_own(name, value)
     return found
 
 

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from ..config import NODES, ConfigError, flatten, parse_value, reject_unknown
+from ..config import NODES, ConfigError, check_ros_own, flatten, parse_value, reject_unknown
+
+# What may stand in a remapping: topics, node names, and rcl's own patterns and prefixes.
+_TOPIC = re.compile(r"[\w/~{}:.*?\\-]+", re.ASCII)
 
 
 def values_of(pairs: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -16,7 +20,7 @@ def values_of(pairs: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, dict[
     declared = {node: flatten(NODES[node]) for node in nodes}
     for pair in pairs:
         name, separator, text = pair.partition("=")
-        if not separator:
+        if not (name and separator):
             raise ConfigError(f"-p: expected NAME=VALUE, got {pair!r}")
         value = parse_value(text, name)
         node, colon, inner = name.partition(":")
@@ -28,6 +32,8 @@ def values_of(pairs: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, dict[
             reject_unknown({name: value}, {n for cls in NODES.values() for n in flatten(cls)})
             if name in {n for other in declared.values() for n in other}:
                 raise ConfigError(f"{name}: expected a parameter of {node}, got one of another")
+        if not any(name in declared.get(target, ()) for target in targets):
+            check_ros_own(name, value)
         for target in targets or nodes:
             if target in found and (name in declared[target] or not targets):
                 found[target][name] = value
@@ -39,7 +45,7 @@ def remapping_rules(given: tuple[str, ...], found: dict[str, str]) -> list[str]:
     rules = dict(found)
     for rule in given:
         source, separator, target = rule.partition(":=")
-        if not (source and separator and target):
+        if not (separator and _TOPIC.fullmatch(source) and _TOPIC.fullmatch(target)):
             raise ConfigError(f"-r: expected FROM:=TO, got {rule!r}")
         rules[source] = target
     return [part for pair in rules.items() for part in ("-r", ":=".join(pair))]

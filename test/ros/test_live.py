@@ -193,11 +193,19 @@ def test_values_go_to_the_nodes_that_declare_them():
     found = values_of(("mapping_node:input.reliability=reliable",), nodes)
     assert found == {"depth_node": {}, "mapping_node": {"input.reliability": "reliable"}}
     assert values_of(("use_sim_time=true",), nodes)["depth_node"] == {"use_sim_time": True}
+    for wrong, words in (("use_sim_time=maybe", "use_sim_time: expected true"), ("=1", "-p: expe")):
+        with pytest.raises(ConfigError, match=words):
+            values_of((wrong,), nodes)
 
 
 def test_explicit_remappings_win_over_those_of_the_bag():
     rules = remapping_rules(("image:=/mine",), {"image": "/bag", "camera_info": "/info"})
     assert rules == ["-r", "image:=/mine", "-r", "camera_info:=/info"]
+    named = "depth_node:~/image:=/a/b_1"
+    assert remapping_rules((named,), {}) == ["-r", named]
+    for wrong in ("image", ":=x", "image:=", "a b:=c", "a:=b:=c"):
+        with pytest.raises(ConfigError, match="-r: expected FROM:=TO, got"):
+            remapping_rules((wrong,), {})
 
 
 def test_the_source_says_what_the_nodes_have_to_know(tmp_path):
