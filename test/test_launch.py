@@ -297,8 +297,10 @@ def test_ros2_launch_of_a_wrong_topic_ends_with_one_and_says_why(ros2_launch):
     assert "replay ended with exit code 1, its last line says why" in text
 
 
-def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch):
-    process = ros2_launch("mapping.launch.py", "depth:=/cam/depth")
+def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch, tmp_path):
+    file = tmp_path / "of_the_other.yaml"
+    file.write_text("depth_node: {ros__parameters: {cloud.step: 3}}")
+    process = ros2_launch("mapping.launch.py", "depth:=/cam/depth", f"params_file:={file}")
     said = []
     try:
         for line in process.stdout:
@@ -311,6 +313,7 @@ def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch):
         process.kill()
     text = "".join(said)
     assert "process has finished cleanly" in text, text
+    assert "no section that holds" not in text  # the file is read here, the node gets its own
     assert process.returncode == 0
 
 

@@ -123,7 +123,7 @@ def node_action(
                 executable=node,
                 name=node,
                 namespace=given["namespace"] or None,
-                parameters=[typed],
+                parameters=[typed] if typed else None,
                 remappings=list(topics.items()),
                 additional_env=profile_environment(),
                 on_exit=partial(refuse_failure, node) if bag else None,
