@@ -54,7 +54,7 @@ class Mount:
         self._look_due = np.inf
         if top != self.frame:
             self._node.get_logger().info(
-                f"'{camera_frame}' hangs below '{top}': {self._pose.odom_frame} → {top} is sent "
+                f"'{camera_frame}' hangs below '{top}': that is taken for the frame that moves "
                 "(pose.base_frame can name another)"
             )
             self.frame = top
