@@ -23,10 +23,11 @@ demo: $(STAMP)
 	@$(VENV)/bin/python .ci/loopback
 	$(VENV)/bin/depth-two-stage demo
 
-# No plugins that other packages bring (Open3D's dash, a sourced ROS's launch_testing).
+# No plugins that other packages bring (Open3D's dash, a sourced ROS's launch_testing). A file's tests stay
+# together: they share nodes and bags.
 test: $(STAMP)
 	@$(VENV)/bin/python .ci/loopback
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/bin/python -m pytest $(ARGS)
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/bin/python -m pytest -p xdist -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDINGS = ROOT.parent / "shared" / "data"
-THREADS = min(2, os.cpu_count() or 1)
+# Beside another worker of the same run each has one core.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+THREADS = 1 if WORKER else min(2, os.cpu_count() or 1)
 
 # Before torch or Open3D start their pools, here and in every child process.
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
@@ -21,10 +23,13 @@ if os.environ.get("ROS_DISTRO") == "humble":
 
 def _domains():
     """Domain numbers that differ between processes running at the same time on this machine."""
-    start = os.getpid() % 100
+    start, count = os.getpid() % 100, 100
+    first = 1
+    if WORKER:  # a range of its own: workers begin at the same moment
+        first, count = 1 + 20 * (int(WORKER.removeprefix("gw")) % 5), 20
     while True:
-        for offset in range(100):
-            yield 1 + (start + offset) % 100
+        for offset in range(count):
+            yield first + (start + offset) % count
 
 
 _DOMAINS = _domains()
