@@ -280,6 +280,8 @@ def ros2_launch(launch, ros_env):
         return subprocess.Popen(
             ["ros2", "launch", "depth_two_stage", *arguments],
             env=ros_env,
+            # Where the suite runs in the background of a shell, SIGINT is ignored: not here.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
