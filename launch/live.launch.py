@@ -23,7 +23,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from depth_two_stage import share_path
-from depth_two_stage.ros.launching import BAG_SETTINGS, SWITCH
+from depth_two_stage.ros.launching import BAG_SETTINGS, SWITCH, node_parameters
 
 INPUTS = {  # of depth_node → argument of depth.launch.py
     "image": "image",
@@ -64,6 +64,13 @@ def settings_of_bag(context: LaunchContext) -> list[Action]:
     ]
 
 
+def simulated_time(given: dict[str, str]) -> bool:
+    """Whether the nodes take the time from /clock; RViz has to do the same."""
+    if given["use_sim_time"]:
+        return given["use_sim_time"].lower() == "true"
+    return node_parameters("depth_node", given["params_file"], {}).get("use_sim_time", False)
+
+
 def rviz(context: LaunchContext) -> list[Action]:
     """RViz with our view, or one line that it is not installed."""
     given = context.launch_configurations
@@ -78,7 +85,7 @@ def rviz(context: LaunchContext) -> list[Action]:
             name="rviz2",
             namespace=given["namespace"] or None,
             arguments=["-d", given["rviz_config"]],
-            parameters=[{"use_sim_time": given["use_sim_time"].lower() == "true"}],
+            parameters=[{"use_sim_time": simulated_time(given)}],
             output="log",
         )
     ]

@@ -6,16 +6,12 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
-from depth_two_stage.ros.launching import SWITCH, profile_environment
+from depth_two_stage.ros.launching import SWITCH, profile_environment, refuse_failure
 
 
 def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
     """The end of the bag ends the launch; a player that failed lets it end with 1."""
-    if event.returncode and not context.is_shutdown:
-        raise RuntimeError(
-            f"replay ended with exit code {event.returncode}, its last line says why: "
-            "everything is shut down"
-        )
+    refuse_failure("replay", event, context)
     return [Shutdown(reason="the bag has ended")]
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -229,9 +230,29 @@ def test_rviz_that_is_not_installed_is_said(launch):
         assert set(nodes_of("live.launch.py", rviz="true")) == {"depth_node", "mapping_node"}
 
 
-def test_a_player_that_fails_fails_the_launch(launch):
-    from types import SimpleNamespace
+def test_rviz_takes_the_clock_of_the_nodes(launch, tmp_path):
+    simulated = loaded("live.launch.py").simulated_time
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**: {ros__parameters: {use_sim_time: true}}", encoding="utf-8")
+    for argument, params_file, expected in (
+        ("", "", False),
+        ("", str(file), True),
+        ("false", str(file), False),
+        ("True", "", True),
+    ):
+        assert simulated({"use_sim_time": argument, "params_file": params_file}) is expected
 
+
+def test_a_failure_ends_the_launch_unless_it_is_ending():
+    failed = SimpleNamespace(returncode=1)
+    running, ending = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
+    launching.refuse_failure("depth_node", failed, ending)
+    launching.refuse_failure("depth_node", SimpleNamespace(returncode=0), running)
+    with pytest.raises(RuntimeError, match="depth_node ended with exit code 1"):
+        launching.refuse_failure("depth_node", failed, running)
+
+
+def test_a_player_that_fails_fails_the_launch(launch):
     from launch.actions import Shutdown
 
     ended = loaded("replay.launch.py").ended
@@ -259,6 +280,8 @@ def ros2_launch(launch, ros_env):
         return subprocess.Popen(
             ["ros2", "launch", "depth_two_stage", *arguments],
             env=ros_env,
+            # Where the suite runs in the background of a shell, SIGINT is ignored: not here.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -276,8 +299,10 @@ def test_ros2_launch_of_a_wrong_topic_ends_with_one_and_says_why(ros2_launch):
     assert "replay ended with exit code 1, its last line says why" in text
 
 
-def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch):
-    process = ros2_launch("mapping.launch.py", "depth:=/cam/depth")
+def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch, tmp_path):
+    file = tmp_path / "of_the_other.yaml"
+    file.write_text("depth_node: {ros__parameters: {cloud.step: 3}}")
+    process = ros2_launch("mapping.launch.py", "depth:=/cam/depth", f"params_file:={file}")
     said = []
     try:
         for line in process.stdout:
@@ -290,4 +315,16 @@ def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch):
         process.kill()
     text = "".join(said)
     assert "process has finished cleanly" in text, text
+    assert "no section that holds" not in text  # the file is read here, the node gets its own
     assert process.returncode == 0
+
+
+def test_ros2_launch_ends_when_a_node_fails_for_which_the_bag_waits(ros2_launch, tmp_path):
+    file = tmp_path / "no_weights.yaml"
+    file.write_text("depth_node: {ros__parameters: {estimator.weights: /nowhere.json}}")
+    bag = f"bag:={share_path('resource/bags/tum_fr1_xyz_15s')}"
+    process = ros2_launch("live.launch.py", bag, f"params_file:={file}", "mapping:=false")
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, text
+    assert "depth_node ended with exit code 1, its last line says why" in text
+    assert "/nowhere.json" in text

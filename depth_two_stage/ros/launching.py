@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 from .. import share_path
@@ -37,6 +38,15 @@ def node_parameters(node: str, params_file: str, overrides: dict[str, Any]) -> d
     reject_unknown(overrides, set(known))
     from_flat(NODES[node], {name: value for name, value in values.items() if name in known})
     return {name: value for name, value in values.items() if value not in ((), [])}
+
+
+def refuse_failure(name: str, event: Any, context: Any) -> None:
+    """End the launch with 1 when a process has failed (not when the launch itself ended it)."""
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(
+            f"{name} ended with exit code {event.returncode}, its last line says why: "
+            "everything is shut down"
+        )
 
 
 def shared_arguments() -> list:
@@ -84,7 +94,8 @@ def node_action(
 ) -> Any:
     """Launch action that starts one of our nodes from the values of the arguments.
 
-    ``overrides`` names the argument that, when given, replaces a parameter of the file.
+    ``overrides`` names the argument that, when given, replaces a parameter of the file. A bag would
+    wait for a node that has failed: with one, the failure ends the launch; else the others go on.
     """
     from launch.actions import OpaqueFunction
     from launch_ros.actions import Node
@@ -112,9 +123,10 @@ def node_action(
                 executable=node,
                 name=node,
                 namespace=given["namespace"] or None,
-                parameters=[typed],
+                parameters=[typed] if typed else None,
                 remappings=list(topics.items()),
                 additional_env=profile_environment(),
+                on_exit=partial(refuse_failure, node) if bag else None,
                 sigterm_timeout=PATIENCE,
                 sigkill_timeout=PATIENCE,
                 output="screen",

@@ -212,8 +212,8 @@ def _start(
 ) -> None:
     """The nodes, then the recorder, then the bag; a signal between them ends the starting."""
     for node, values in parameters.items():
-        file = write_parameters(folder, node, values)
-        session.start(node, ["--ros-args", "--params-file", file, *rules])
+        file = ["--params-file", write_parameters(folder, node, values)] if values else []
+        session.start(node, ["--ros-args", *file, *rules])
     if options.record and not session.signals:
         arguments = [options.record, *options.record_topics, "--max-mb", str(options.max_record_mb)]
         clock = ["-p", "use_sim_time:=true"] if options.bag else []

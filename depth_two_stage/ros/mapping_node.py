@@ -31,6 +31,7 @@ from .params import Parameters
 from .poses import OwnOdometry, PoseError, Poses, TfPoses, TopicPoses
 from .reports import READERS, Drops, Steps, diagnostics, readers, status
 from .transforms import NoTransforms, TransformError, extrinsics, tf_listener
+from .watchdog import Watchdog
 
 NAME = "mapping_node"
 SAVE_PATIENCE = 50.0  # s, for the map on exit
@@ -52,7 +53,8 @@ class MappingNode(Node):
         self._stopped, self._news = Event(), Condition()
         self._waiting: tuple[int, dict[str, Any], float] | None = None
         self._orders: list[tuple[Any, Future]] = []
-        self._last_stamp, self._version, self._active = 0, 0, time.monotonic()
+        self._last_stamp, self._version = 0, 0
+        self._watchdog = Watchdog(self.get_logger().warning, "frames")
         self._camera_frame = ""
 
         self._slam = Slam(values)
@@ -111,7 +113,7 @@ class MappingNode(Node):
     # --- on the executor's thread -----------------------------------------------------------------
 
     def _deliver(self, stamp: int, messages: dict[str, Any]) -> None:
-        self._active = time.monotonic()
+        self._watchdog.feed()
         if self.paused:
             self._refused("paused", "", stamp)
             return
@@ -142,16 +144,13 @@ class MappingNode(Node):
 
     def report(self) -> None:
         """Publish /diagnostics; name the missing link when nothing comes."""
-        now = time.monotonic()
         missing, loading = "", self._inputs.loading()
         if loading:
-            self._active = now
+            self._watchdog.feed()
             self.get_logger().info(loading, once=True)
-        if now - self._active > WATCH:
+        if time.monotonic() - self._watchdog.fed >= WATCH:
             missing = self._inputs.missing()
-            if missing:
-                self._active = now
-                self.get_logger().warning(f"no frames: {missing}")
+        self._watchdog.check(WATCH, lambda _: missing or None)
         values: dict[str, Any] = {
             "depth images": self._inputs.received,
             "frames": self._inputs.joined,

@@ -54,10 +54,14 @@ class Mount:
         self._look_due = np.inf
         if top != self.frame:
             self._node.get_logger().info(
-                f"'{camera_frame}' hangs below '{top}': {self._pose.odom_frame} → {top} is sent "
+                f"'{camera_frame}' hangs below '{top}': that is taken for the frame that moves "
                 "(pose.base_frame can name another)"
             )
             self.frame = top
+
+    def top(self) -> str:
+        """The frame above the one that moves that has no parent; itself if there is none."""
+        return self._transforms.top(self.frame, ())
 
     def first_pose(self, camera_frame: str, stamp: int) -> np.ndarray:
         """T_world_camera (4, 4) of a start with the base frame level at the origin.
@@ -96,7 +100,8 @@ class Motion:
 
     Own odometry: map → odom (identity: nothing corrects it) and odom → base frame; where none is
     given, the top of the camera's tree, or camera_link where there is no tree. The optical frame
-    gets no parent here: drivers and URDFs give it one.
+    gets no parent here: drivers and URDFs give it one. A base frame that has a parent already gets
+    no second one: nothing is sent then.
     """
 
     def __init__(self, node: Node, pose: PoseParameters, mount: Mount) -> None:
@@ -107,6 +112,7 @@ class Motion:
         self._poses: deque[PoseStamped] = deque()
         self._path_due = 0.0
         self._broadcaster = Broadcaster(node) if self._own else None
+        self._free: dict[str, bool] = {}  # frame that moves → no parent of others
         if self._broadcaster and pose.map_frame != pose.odom_frame:
             self._broadcaster.send_static(np.eye(4), pose.map_frame, pose.odom_frame, 0)
 
@@ -123,7 +129,7 @@ class Motion:
             self._mount.attach(camera_frame)
         T_base_camera = self._mount.T_base_camera(camera_frame, stamp)
         T_world_base = T_world_camera @ np.linalg.inv(T_base_camera)
-        if self._broadcaster:
+        if self._broadcaster and self._is_free(world_frame):
             self._broadcaster.send(T_world_base, world_frame, self._mount.frame, stamp)
         message = Odometry(header=build.header(stamp, world_frame))
         message.child_frame_id = self._mount.frame
@@ -141,6 +147,20 @@ class Motion:
         if now >= self._path_due and self._path.get_subscription_count():
             self._path_due = now + PATH_PERIOD
             self._path.publish(Path(header=message.header, poses=list(self._poses)))
+
+    def _is_free(self, world_frame: str) -> bool:
+        """Whether the moving frame has no parent of others; asked before ours is heard too."""
+        frame = self._mount.frame
+        if frame not in self._free:
+            top = self._mount.top()
+            self._free[frame] = top == frame
+            if top != frame:
+                self._node.get_logger().warning(
+                    f"pose.base_frame: expected a frame without a parent in TF, '{frame}' hangs "
+                    f"below '{top}' already: {world_frame} → {frame} is not sent (pose.source: tf "
+                    "takes the poses from TF)"
+                )
+        return self._free[frame]
 
     def clear(self) -> None:
         """Begin a new path."""

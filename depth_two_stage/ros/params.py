@@ -117,7 +117,7 @@ class Parameters:
             if name in declared and parameter.type_ != Parameter.Type.NOT_SET
         }
         self.values = from_flat(cls, given)
-        if _PARAMS_FILE in sys.argv and not given:
+        if _PARAMS_FILE in sys.argv and not overrides:  # use_sim_time alone is a section too
             node.get_logger().warning(
                 "the parameter file has no section that holds for "
                 f"{node.get_fully_qualified_name()}: everything is at its default"

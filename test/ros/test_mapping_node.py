@@ -236,8 +236,10 @@ def test_a_source_that_still_loads_is_waited_for_then_named(rig, start):
 
     assert says("stale", "loading the model", "waiting for rig: loading the model", 20.0)
     assert not says("stale", "loading the model", "no frames", WATCH + 2.0), node.text()
-    line = "no frames: nothing received on /depth/image_rect; rig says: image: no publisher"
+    line = "nothing received on /depth/image_rect; rig says: image: no publisher on /image"
     assert says("warn", "image: no publisher on /image", line, WATCH + 20.0), node.text()
+    rig.spin(2 * WATCH)
+    assert node.text().count(line) == node.text().count("no frames for ") == 1, node.text()
 
 
 def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):

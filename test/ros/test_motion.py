@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 import rig
+from nav_msgs.msg import Odometry
 from scipy.spatial.transform import Rotation
 
 from depth_two_stage.config import PoseParameters
@@ -73,6 +74,36 @@ def test_odometry_moves_the_top_of_the_cameras_tree(other, tree):
     assert np.allclose(world(), T)
     assert np.allclose(tree.lookup("map", "base_link", STAMP), np.eye(4))
     assert np.allclose(tree.lookup("base_link", "camera_link", STAMP), PITCHED)
+
+
+def sent(other, motion: Motion) -> list[tuple[str, str]]:
+    """(parent, child) of what goes out on /tf with one pose, which goes out on odom in any case."""
+    from tf2_msgs.msg import TFMessage
+
+    moving, poses = [], []
+    other.node.create_subscription(TFMessage, "/tf", lambda m: moving.extend(m.transforms), 10)
+    other.node.create_subscription(Odometry, "odom", poses.append, 10)
+    assert other.until(lambda: other.node.count_publishers("/tf") > 0, 10.0)
+    other.spin(0.5)
+    motion.publish(T_LINK_OPTICAL, None, STAMP, "camera_optical", "odom")
+    assert other.until(lambda: poses, 10.0)
+    other.until(lambda: moving, 1.0)
+    return [(item.header.frame_id, item.child_frame_id) for item in moving]
+
+
+def test_a_base_frame_below_another_gets_no_second_parent(other, tree):
+    pose = PoseParameters(base_frame="camera_link")
+    assert sent(other, Motion(other.node, pose, Mount(other.node, pose, None, tree))) == []
+    pose = PoseParameters(base_frame="base_link")
+    motion = Motion(other.node, pose, Mount(other.node, pose, None, tree))
+    assert sent(other, motion) == [("odom", "base_link")]
+
+
+def test_odometry_that_others_send_is_left_to_them(other, tree):
+    Broadcaster(other.node).send(np.eye(4), "odom", "base_link", STAMP)
+    assert other.until(lambda: tree.top("base_link", ()) == "odom", 10.0)
+    pose = PoseParameters()
+    assert sent(other, Motion(other.node, pose, Mount(other.node, pose, None, tree))) == []
 
 
 def test_a_tree_that_comes_late_is_taken_then(other):

@@ -126,3 +126,13 @@ def test_parameter_files_are_checked_before_ros_reads_them(tmp_path):
         check_arguments(["depth_node", "--ros-args", "--params-file", str(path)])
     path.write_text("camera_node:\n  ros__parameters:\n    anything: 1\n")
     check_arguments(["depth_node", "--ros-args", "--params-file", str(path)])
+
+
+@pytest.mark.parametrize(("given", "said"), [({}, 1), ({"use_sim_time": False}, 0)])
+def test_a_file_that_holds_for_the_node_is_no_file_for_others(
+    given, said, node, monkeypatch, capfd
+):
+    """A launch file gives use_sim_time alone to a node for which the user's file has nothing."""
+    monkeypatch.setattr("sys.argv", ["depth_node", "--ros-args", "--params-file", "p.yaml"])
+    Parameters(node(**given), NODES["depth_node"])
+    assert capfd.readouterr().err.count("no section that holds for /depth_node") == said
