@@ -134,6 +134,18 @@ class DepthEstimator:
         clock.stop("confidence")
         return Estimate(depth, rough, confidence, residual, clock.total())
 
+    def warm_up(self) -> None:
+        """Answer one made-up frame, so that a live first one waits for no imports and no plans."""
+        height, width = self.settings.input_size
+        focal = self.settings.focal
+        camera = Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+        rgb = np.full((height, width, 3), 128, np.uint8)
+        rgb[:, : width // 2] = 64
+        sparse = np.zeros((height, width), np.float32)
+        middle = (self.settings.min_depth + self.settings.max_depth) / 2
+        sparse[:: max(1, height // 12), :: max(1, width // 16)] = middle
+        self(rgb, sparse, camera)
+
     def _input(self, rgb: np.ndarray, points: np.ndarray | None) -> np.ndarray:
         """Return the network's input x (1, C, h, w) from image and canonical points, same size."""
         if points is None:

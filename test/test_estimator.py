@@ -211,3 +211,21 @@ def test_a_single_point_outside_the_valid_range_takes_at_most_its_surroundings(
     np.testing.assert_array_equal(estimate.confidence[away], alone.confidence[away])
     if others < 100:  # many others outvote it
         assert (estimate.depth[240, 320] > 0) == (wrong < 1)
+
+
+def test_warming_up_changes_no_answer_and_goes_through_every_step(estimator, monkeypatch):
+    rgb, _, sparse = view()
+    before = estimator(rgb, sparse, CAMERA)
+    seen = []
+    call = DepthEstimator.__call__
+    monkeypatch.setattr(
+        DepthEstimator, "__call__", lambda *given: seen.append(call(*given)) or seen[-1]
+    )
+    estimator.warm_up()
+    (made_up,) = seen
+    # With points: what they need is imported then, too.
+    assert made_up.depth.shape == estimator.settings.input_size and made_up.depth.any()
+    assert {"prepare", "network", "anchor", "confidence", "total"} <= made_up.timings_ms.keys()
+    after = estimator(rgb, sparse, CAMERA)
+    assert np.array_equal(before.depth, after.depth)
+    assert np.array_equal(before.confidence, after.confidence)

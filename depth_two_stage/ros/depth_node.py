@@ -131,6 +131,7 @@ class DepthNode(Node):
                     threads=asked.threads,
                     anchor=asked.anchor,
                 )
+                self._estimator.warm_up()
         except (CheckpointError, ValueError, OSError) as error:
             raise NodeFailure(" ".join(str(error).split())) from error
         for warning in caught:
