@@ -20,10 +20,10 @@ from .files import atomic_write
 from .losses import valid_pixels
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
-from .recipes import Recipe
+from .recipes import Recipe, different
 from .training_data import Batches, mean_image
 from .training_stages import CoarseStep, RefineStep, Step, TrainingError
-from .training_state import read_state, validate, write_state
+from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError", "rate_at"]
 
@@ -87,6 +87,9 @@ class Run:
         self.data = self._open(recipe.data.split)
         if recipe.data.limit:
             self.data = self.data[: recipe.data.limit]
+        looks = recipe.data.validation_limit  # 0: none
+        # Opened now: what is missing there is not found out after five epochs.
+        self.looks = self._open(recipe.data.validation_split)[:looks] if looks else ()
         torch.manual_seed(recipe.seed)
         self.spec, plugged = specification(recipe)
         settings = networks.NetworkSettings(**self.spec["settings"])
@@ -208,7 +211,7 @@ class Run:
         self, update: Step, x: torch.Tensor, target: torch.Tensor, per_epoch: int
     ) -> dict[str, torch.Tensor]:
         """One step; a batch without any depth is counted and logged, and teaches nothing."""
-        if valid_pixels(target).any():
+        if self._anywhere(valid_pixels(target).any()):
             return update(x, target)
         self.empty[update.name] += 1
         if self.empty[update.name] > self.step and self.step + 1 >= per_epoch:
@@ -216,8 +219,17 @@ class Run:
                 f"{update.name}, target: expected depth in some image, got none in an epoch"
             )
         self._log(stage=update.name, step=self.step, batch_without_depth=self.empty[update.name])
-        # Beside other processes the step is made (with zero gradients), for they wait for it.
-        return update(x, target) if self.world > 1 else {}
+        return {}
+
+    def _anywhere(self, here: torch.Tensor) -> bool:
+        """Whether any process' share of the batch has it: all of them make the step, or none.
+
+        A share without depth makes it with gradients of zero, for the others wait for it.
+        """
+        if self.world > 1:
+            here = here.to(self.device, torch.uint8)
+            torch.distributed.all_reduce(here, torch.distributed.ReduceOp.MAX)
+        return bool(here)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -228,11 +240,10 @@ class Run:
 
     def _look(self, update: Step) -> None:
         """RMSE on some validation images at 200, 50 and 0 samples, network alone (not anchored)."""
-        if self.rank or not self.recipe.data.validation_limit:
+        if self.rank or not len(self.looks):
             return
-        data = self._open(self.recipe.data.validation_split)[: self.recipe.data.validation_limit]
         trained = [part for part in self.model.modules() if part.training]
-        self.metrics = validate(self.model.eval(), data, self.device, update.autocast)
+        self.metrics = validate(self.model.eval(), self.looks, self.device, update.autocast)
         for part in trained:
             part.training = True
         self._log(stage=update.name, step=self.step, **self.metrics)
@@ -266,15 +277,16 @@ class Run:
             write_state(self.state_file, modules, update.optimizers, facts)
 
     def _resume(self) -> None:
-        modules = {"model": self.model, "discriminator": self.discriminator}
-        self.resumed = facts = read_state(self.state_file, modules)
-        mine = json.loads(json.dumps(self._facts()))
+        mine, facts = json.loads(json.dumps(self._facts())), read_facts(self.state_file)
         for name in ("data_hash", "recipe"):
             if facts[name] != mine[name]:
+                others = different(mine[name], facts[name]) if name == "recipe" else ()
                 raise TrainingError(
                     f"{self.state_file}: expected the same {name} as the run to resume, "
-                    f"got another one"
+                    f"got another one{': ' * bool(others)}{', '.join(others)}"
                 )
+        modules = {"model": self.model, "discriminator": self.discriminator}
+        self.resumed = facts = read_state(self.state_file, modules)
         self.stage, self.step = facts["stage"], facts["step"]
         self.seconds, self.metrics = facts["seconds"], facts["metrics"]
         self.images, self.empty = facts["images"], facts["empty"]
