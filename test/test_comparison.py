@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from depth_two_stage import networks, training
-from depth_two_stage.comparison import claims, grid, plan, plots, report, runs
+from depth_two_stage.comparison import claims, grid, lock, plan, plots, report, runs
 from depth_two_stage.datasets import open_dataset
 
 TINY = {"width": 1 / 32, "input_size": [57, 76], "refined_size": [64, 64], "focal": 65.0}
@@ -161,6 +161,18 @@ def test_weights_of_another_comparison_are_not_measured(plan_file, root, tmp_pat
         runs.run_row(row, read, data, frames[:1], tmp_path)
 
 
+def test_a_row_that_another_process_trains_is_left_to_it(plan_file, root, tmp_path):
+    read = plan.load(str(plan_file))
+    for row in read.runs(claims=False)[:1]:
+        with lock.alone(tmp_path / "runs" / row.key):
+            done = compare(plan_file, root, tmp_path, "--no-claims")
+    assert done.returncode == 0, done.stderr
+    assert f"{row.key}: left to the process that is training it" in done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["missing"] == ["fcrn18-rgb"]
+    assert [made["label"] for made in found["rows"]] == ["three-stage-rgb"]
+
+
 def _without_first(root, tmp_path):
     copied = tmp_path / "fewer"
     shutil.copytree(root, copied)
@@ -184,17 +196,16 @@ def test_frames_without_truth_are_left_out_and_refused_alone(plan_file, root, tm
     below = np.count_nonzero((frame.depth > 0) & (frame.depth < 2))
     assert near["results"]["none"]["refined"]["pixels"] == below
     assert sum(near["bins"]["none"]["pixels"]) == below
-    # What has no pixel of truth below that has no figure, in a file that is JSON.
-    cut = dataclasses.replace(row, label="all cut", set=(*row.set, ("data.farthest", 0.5)))
-    none = runs.run_row(cut, read, data, [frame], tmp_path)
+    # Without a pixel of truth there is no figure, in a file that is JSON.
+    empty = dataclasses.replace(frame, depth=frame.depth * 0)
+    none = runs.run_row(dataclasses.replace(row, label="empty"), read, data, [empty], tmp_path)
     assert none["results"]["none"]["refined"]["rmse"] is None
     assert np.isnan(claims.figure(none, "rmse"))
 
 
 def test_models_by_name_and_unknown_ones(root, tmp_path):
-    assert [
-        row.label for row in plan.of_models(["resnet-upproj", "fcrn50-rgb"], "compare", 1).rows
-    ] == ["fcrn50-rgb"]
+    twice = plan.of_models(["resnet-upproj", "fcrn50-rgb"], "compare", 1)
+    assert [row.label for row in twice.rows] == ["fcrn50-rgb"]  # an alias and its model
     chosen = plan.of_models(["fcrn18-rgb", "c-grey", "c-grey"], "compare", 10)
     assert [row.key for row in chosen.runs()] == ["fcrn18-rgb-s0", "c-grey-s0"]
     done = compare("papers", root, tmp_path, "fcrn18-rgg")

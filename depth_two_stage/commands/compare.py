@@ -71,8 +71,8 @@ def command(
 
     from depth_two_stage import files, recipes, tables
     from depth_two_stage.comparison import claims as judged
+    from depth_two_stage.comparison import lock, plots, report, runs
     from depth_two_stage.comparison import plan as plans
-    from depth_two_stage.comparison import plots, report, runs
     from depth_two_stage.datasets import open_dataset
 
     files.check_writable(out, folder=True)
@@ -118,7 +118,10 @@ def command(
     with tables.Bars() as bars:
         for row in () if report_only else plan.runs(rows, claims):
             extra = samples.get(row.label, ()) if claims else ()
-            runs.run_row(row, plan, data, frames, out, extra, keep, bars.track)
+            try:
+                runs.run_row(row, plan, data, frames, out, extra, keep, bars.track)
+            except lock.RowTaken as taken:  # the report says what is still to come
+                typer.echo(f"depth-two-stage compare: {taken}", err=True)
     for claim in plan.claims:
         path = judged.speed_file(claim, out)
         if claim.kind == "speed" and claims and not report_only and not path.exists():

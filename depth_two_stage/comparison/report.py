@@ -90,7 +90,13 @@ def _rows(row: dict[str, Any]) -> list[str]:
 
 def _claim(claim: dict[str, Any]) -> list[str]:
     verdict = claim["verdict"][0].upper() + claim["verdict"][1:]
-    lines = [f"### {claim['name']}", "", f"{claim['paper']}: {claim['says']}. **{verdict}.**", ""]
+    said = ": ".join(filter(None, (claim["paper"], claim["says"])))
+    lines = [
+        f"### {claim['name']}",
+        "",
+        f"{said}. **{verdict}.**" if said else f"**{verdict}.**",
+        "",
+    ]
     if "missing" in claim:
         return [*lines, f"Missing: {claim['missing']}.", ""]
     if "rows" not in claim:
@@ -128,6 +134,8 @@ def _claim(claim: dict[str, Any]) -> list[str]:
 
 
 def _difference(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
     return f"{_number(abs(value))} {'larger' if value < 0 else 'smaller'}"
 
 

@@ -21,6 +21,7 @@ from depth_two_stage.metrics import Accumulator, score
 from depth_two_stage.training import Run, specification
 
 from .grid import grid_pattern
+from .lock import alone
 from .plan import Plan, Row
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -74,7 +75,6 @@ def run_row(
     take points. Weights and states are removed afterwards unless ``keep``.
     """
     recipe = recipe_of(row, plan, data)
-    facts = _facts(recipe)
     known = check_row(row, plan, data, len(frames), out)
     if known is not None:
         missing = [s for s in patterns(recipe, samples) if s not in known["results"]]
@@ -82,7 +82,23 @@ def run_row(
             return known
     if not any(sample.depth is not None for sample in frames):  # stops at the first that has some
         raise ComparisonError("frames: expected depth in some frame to measure, got none in any")
-    folder = out / "runs" / row.key
+    with alone(out / "runs" / row.key):
+        meanwhile = check_row(row, plan, data, len(frames), out)
+        if meanwhile != known:  # another process has just ended it
+            return meanwhile
+        return _train_and_measure(row, recipe, frames, out, samples, keep, progress)
+
+
+def _train_and_measure(
+    row: Row,
+    recipe: recipes.Recipe,
+    frames: Sequence[Sample],
+    out: Path,
+    samples: Sequence[int],
+    keep: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    folder, facts = out / "runs" / row.key, _facts(recipe)
     weights = folder / "weights"
     if not (folder / "weights.json").exists():
         weights = Run(recipe, folder, resume=True).train()
