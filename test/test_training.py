@@ -524,6 +524,25 @@ def test_recipes_of_the_papers_run(root, tmp_path, name):
     assert run.images["stage_one"] == 4
 
 
+def test_toy_networks_at_odd_sizes_do_not_break_memory(root, tmp_path):
+    # In channels-last layout oneDNN's backward wrote past its memory: the process was aborted.
+    command = [
+        sys.executable,
+        "-m",
+        "depth_two_stage.cli",
+        "train",
+        "paper-e-nyu",
+        "--threads",
+        "1",
+    ]
+    command += ["--root", str(root), "-o", str(tmp_path / "run"), "--budget", "6"]
+    changes = {"width": 1 / 32, "input_size": "[230, 173]", "stage_one.batch": 2}
+    for name, value in (changes | {"data.validation_limit": 0}).items():
+        command += ["-p", f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_encoders_start_from_a_file(root, tmp_path):
     source = networks.build(networks.architecture("fcrn18-rgb", 1 / 16))
     state = source.stage_one.encoder.state_dict()
