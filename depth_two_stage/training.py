@@ -17,7 +17,7 @@ from torch import nn
 from . import __version__, networks
 from .datasets import Dataset, open_dataset
 from .files import atomic_write
-from .losses import valid_pixels
+from .losses import not_numbers, valid_pixels
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
 from .recipes import Recipe, different
@@ -108,6 +108,7 @@ class Run:
         # 3. What an earlier run left.
         self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(STAGES, 0.0)
         self.images, self.empty = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0)
+        self.invalid = dict.fromkeys(STAGES, 0)  # pixels of truth that are no depth (this process)
         self.metrics: dict[str, Any] = {}
         self.resumed: dict[str, Any] | None = None
         self.state_file, self.log_file = out / "state.safetensors", out / "log.jsonl"
@@ -195,6 +196,7 @@ class Run:
             torch.manual_seed(hash((self.recipe.seed, self.stage, step, self.rank)) % 2**63)
             x = x.to(self.device, memory_format=self.layout, non_blocking=True)
             found = self._update(update, x, target.to(self.device), batches.per_epoch)
+            self.invalid[name] += batches.invalid.pop(step, 0) + not_numbers(target)
             self.step = step + 1
             self.images[name] = self.step * stage.batch
             self.seconds[name] = before + time.monotonic() - started
@@ -274,6 +276,7 @@ class Run:
                 "metrics": self.metrics,
                 "images": self.images,
                 "empty": self.empty,
+                "invalid": self.invalid,
                 "log_bytes": self.log_file.stat().st_size,
                 "scaler": update.scaler.state_dict(),
             }
@@ -294,6 +297,7 @@ class Run:
         self.stage, self.step = facts["stage"], facts["step"]
         self.seconds, self.metrics = facts["seconds"], facts["metrics"]
         self.images, self.empty = facts["images"], facts["empty"]
+        self.invalid = facts.get("invalid", self.invalid)  # older states lack it
         if self.rank == 0:  # lines after the state belong to steps that are made again
             with self.log_file.open("r+b") as stream:
                 stream.truncate(facts["log_bytes"])
@@ -319,6 +323,7 @@ class Run:
                 },
                 "images": self.images,
                 "batches_without_depth": self.empty,
+                "pixels_not_depth": self.invalid,
                 "encoder": self.encoder,
             }
             networks.save(path, self.model.cpu(), self.spec, facts)

@@ -146,6 +146,8 @@ class Batches:
         self.data, self.recipe, self.settings = Kept(data), recipe, settings
         self.stage, self.batch, self.rank, self.world = stage, batch, rank, world
         self.per_epoch = len(data) // batch
+        #: step → pixels of its frames' truth that are NaN, infinite or negative (none here)
+        self.invalid: dict[int, int] = {}
 
     def make(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: (input (b, C, h, w), target (b, 1, H, W) m)."""
@@ -154,14 +156,16 @@ class Batches:
             len(self.data)
         )
         chosen = order[place * self.batch : (place + 1) * self.batch][self.rank :: self.world]
+        samples = [self.data[int(index)] for index in chosen]
+        self.invalid[step] = sum(sample.invalid_depth for sample in samples)
         made = [
             make_example(
-                self.data[int(index)],
+                sample,
                 self.recipe,
                 self.settings,
                 np.random.default_rng([self.recipe.seed, self.stage, epoch, int(index)]),
             )
-            for index in chosen
+            for index, sample in zip(chosen, samples, strict=True)
         ]
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
 

@@ -432,11 +432,24 @@ def test_batches_without_depth_are_counted_and_teach_nothing(root, tmp_path, mon
     run = training.Run(chosen, tmp_path / "run")
     _, found = networks.load(run.train())
     assert found.facts["batches_without_depth"]["stage_one"] == 1
+    assert found.facts["pixels_not_depth"]["stage_one"] == 4 * 256 * 256  # of step 1
     counted = [line for line in lines(tmp_path / "run") if "batch_without_depth" in line]
     assert [line["step"] for line in counted] == [1]
     monkeypatch.setattr(Batches, "make", lambda self, step: (make(self, step)[0], torch.zeros(1)))
     with pytest.raises(training.TrainingError, match="target: expected depth in some image"):
         training.Run(chosen, tmp_path / "none").train()
+
+
+def test_truth_that_is_no_depth_is_counted(root):
+    data = datasets.open_dataset("nyu", root, "train")
+    frames = list(data)
+    depth = frames[3].depth.copy()
+    depth[:2, :5], depth[5, 5], depth[6, 6] = np.nan, np.inf, -1
+    frames[3] = dataclasses.replace(frames[3], depth=depth)
+    settings = networks.NetworkSettings(input_size=(60, 80), sparse_input="none")
+    batches = Batches(frames, recipe(root), settings, 0, 8)
+    _, target = batches.make(0)
+    assert batches.invalid == {0: 12} and torch.isfinite(target).all()
 
 
 def test_depth_at_an_images_limits_is_masked(root):
