@@ -118,7 +118,7 @@ def command(
         "split_trained": train_split,
         "training_frames": len(open_dataset(dataset, root, train_split)),
         "frames": len(frames),
-        "command": shlex.join(["depth-two-stage", *sys.argv[1:]]),
+        "command": shlex.join(["depth-two-stage", *(a for a in sys.argv[1:] if a != "--report")]),
     }
     found = report.collect(plan, out, facts)
     files.write_json(out / "results.json", found)
