@@ -2,6 +2,7 @@
 """Fixtures that several test files share: recordings, and a ROS domain of the test's own."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -13,6 +14,9 @@ RECORDINGS = ROOT.parent / "shared" / "data"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 THREADS = 1 if WORKER else min(2, os.cpu_count() or 1)
 
+# Where the suite runs in the background of a shell, SIGINT is ignored, by child processes too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch or Open3D start their pools, here and in every child process.
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 # Nothing that a test says over DDS leaves this machine (Humble knows only the older name).

@@ -345,10 +345,8 @@ def test_errors_are_one_line(capsys, npy, tmp_path, monkeypatch):
 # Interrupted -----------------------------------------------------------------------------------
 
 # The import stops where half of the file is on the disk, says so and waits.
-# Where the suite runs in the background of a shell, SIGINT is ignored: not here.
 HALF = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import sys, time
 import depth_two_stage.networks.checkpoint as checkpoint
 from contextlib import contextmanager
 real = checkpoint.atomic_write

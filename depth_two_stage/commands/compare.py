@@ -131,7 +131,7 @@ def command(
         "split": split,
         "split_trained": train_split,
         **counts,
-        "command": shlex.join(["depth-two-stage", *sys.argv[1:]]),
+        "command": shlex.join(["depth-two-stage", *(a for a in sys.argv[1:] if a != "--report")]),
     }
     found = report.collect(plan, out, facts)
     files.write_json(out / "results.json", found)
