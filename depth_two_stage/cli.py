@@ -138,6 +138,8 @@ def _run(arguments: list[str]) -> int:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"depth-two-stage: {text}", file=sys.stderr)
         return 1
+    if code == 130:  # some versions of typer answer SIGINT themselves, without a word
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

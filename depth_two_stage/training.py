@@ -17,13 +17,13 @@ from torch import nn
 from . import __version__, networks
 from .datasets import Dataset, open_dataset
 from .files import atomic_write
-from .losses import valid_pixels
+from .losses import not_numbers, valid_pixels
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
-from .recipes import Recipe
+from .recipes import Recipe, different
 from .training_data import Batches, mean_image
 from .training_stages import CoarseStep, RefineStep, Step, TrainingError
-from .training_state import read_state, validate, write_state
+from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError", "rate_at"]
 
@@ -79,6 +79,10 @@ class Run:
             raise TrainingError("device: expected cuda, got a machine without it")
         local = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        # Channels last is faster, but of toy networks with two channels at odd sizes oneDNN's
+        # backward writes past its memory (torch 2.x on CPU: FCRN-50 of a 32nd at 230x173 aborts).
+        toy = recipe.width < 1 / 8 and not cuda
+        self.layout = torch.contiguous_format if toy else torch.channels_last
         if self.world > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
         # 2. Data and networks, the same in every process.
@@ -87,6 +91,9 @@ class Run:
         self.data = self._open(recipe.data.split)
         if recipe.data.limit:
             self.data = self.data[: recipe.data.limit]
+        looks = recipe.data.validation_limit  # 0: none
+        # Opened now: what is missing there is not found out after five epochs.
+        self.looks = self._open(recipe.data.validation_split)[:looks] if looks else ()
         torch.manual_seed(recipe.seed)
         self.spec, plugged = specification(recipe)
         settings = networks.NetworkSettings(**self.spec["settings"])
@@ -97,10 +104,11 @@ class Run:
         self._start_from(plugged)
         self.discriminator = networks.build_discriminator(self.spec)
         for module in (self.model, self.discriminator):
-            module.to(self.device, memory_format=torch.channels_last)
+            module.to(self.device, memory_format=self.layout)
         # 3. What an earlier run left.
         self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(STAGES, 0.0)
         self.images, self.empty = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0)
+        self.invalid = dict.fromkeys(STAGES, 0)  # pixels of truth that are no depth (this process)
         self.metrics: dict[str, Any] = {}
         self.resumed: dict[str, Any] | None = None
         self.state_file, self.log_file = out / "state.safetensors", out / "log.jsonl"
@@ -186,8 +194,9 @@ class Run:
             update.rate(rate)
             # Dropout is a function of the step too, so that a resumed run repeats it.
             torch.manual_seed(hash((self.recipe.seed, self.stage, step, self.rank)) % 2**63)
-            x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            x = x.to(self.device, memory_format=self.layout, non_blocking=True)
             found = self._update(update, x, target.to(self.device), batches.per_epoch)
+            self.invalid[name] += batches.invalid.pop(step, 0) + not_numbers(target)
             self.step = step + 1
             self.images[name] = self.step * stage.batch
             self.seconds[name] = before + time.monotonic() - started
@@ -208,7 +217,7 @@ class Run:
         self, update: Step, x: torch.Tensor, target: torch.Tensor, per_epoch: int
     ) -> dict[str, torch.Tensor]:
         """One step; a batch without any depth is counted and logged, and teaches nothing."""
-        if valid_pixels(target).any():
+        if self._anywhere(valid_pixels(target).any()):
             return update(x, target)
         self.empty[update.name] += 1
         if self.empty[update.name] > self.step and self.step + 1 >= per_epoch:
@@ -216,8 +225,17 @@ class Run:
                 f"{update.name}, target: expected depth in some image, got none in an epoch"
             )
         self._log(stage=update.name, step=self.step, batch_without_depth=self.empty[update.name])
-        # Beside other processes the step is made (with zero gradients), for they wait for it.
-        return update(x, target) if self.world > 1 else {}
+        return {}
+
+    def _anywhere(self, here: torch.Tensor) -> bool:
+        """Whether any process' share of the batch has it: all of them make the step, or none.
+
+        A share without depth makes it with gradients of zero, for the others wait for it.
+        """
+        if self.world > 1:
+            here = here.to(self.device, torch.uint8)
+            torch.distributed.all_reduce(here, torch.distributed.ReduceOp.MAX)
+        return bool(here)
 
     def _distributed(self, module: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -228,11 +246,10 @@ class Run:
 
     def _look(self, update: Step) -> None:
         """RMSE on some validation images at 200, 50 and 0 samples, network alone (not anchored)."""
-        if self.rank or not self.recipe.data.validation_limit:
+        if self.rank or not len(self.looks):
             return
-        data = self._open(self.recipe.data.validation_split)[: self.recipe.data.validation_limit]
         trained = [part for part in self.model.modules() if part.training]
-        self.metrics = validate(self.model.eval(), data, self.device, update.autocast)
+        self.metrics = validate(self.model.eval(), self.looks, self.device, update.autocast)
         for part in trained:
             part.training = True
         self._log(stage=update.name, step=self.step, **self.metrics)
@@ -259,6 +276,7 @@ class Run:
                 "metrics": self.metrics,
                 "images": self.images,
                 "empty": self.empty,
+                "invalid": self.invalid,
                 "log_bytes": self.log_file.stat().st_size,
                 "scaler": update.scaler.state_dict(),
             }
@@ -266,18 +284,20 @@ class Run:
             write_state(self.state_file, modules, update.optimizers, facts)
 
     def _resume(self) -> None:
-        modules = {"model": self.model, "discriminator": self.discriminator}
-        self.resumed = facts = read_state(self.state_file, modules)
-        mine = json.loads(json.dumps(self._facts()))
+        mine, facts = json.loads(json.dumps(self._facts())), read_facts(self.state_file)
         for name in ("data_hash", "recipe"):
             if facts[name] != mine[name]:
+                others = different(mine[name], facts[name]) if name == "recipe" else ()
                 raise TrainingError(
                     f"{self.state_file}: expected the same {name} as the run to resume, "
-                    f"got another one"
+                    f"got another one{': ' * bool(others)}{', '.join(others)}"
                 )
+        modules = {"model": self.model, "discriminator": self.discriminator}
+        self.resumed = facts = read_state(self.state_file, modules)
         self.stage, self.step = facts["stage"], facts["step"]
         self.seconds, self.metrics = facts["seconds"], facts["metrics"]
         self.images, self.empty = facts["images"], facts["empty"]
+        self.invalid = facts.get("invalid", self.invalid)  # older states lack it
         if self.rank == 0:  # lines after the state belong to steps that are made again
             with self.log_file.open("r+b") as stream:
                 stream.truncate(facts["log_bytes"])
@@ -303,6 +323,7 @@ class Run:
                 },
                 "images": self.images,
                 "batches_without_depth": self.empty,
+                "pixels_not_depth": self.invalid,
                 "encoder": self.encoder,
             }
             networks.save(path, self.model.cpu(), self.spec, facts)

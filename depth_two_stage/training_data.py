@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,6 +44,7 @@ def make_example(
 
     The camera's focal length becomes the network's canonical one, depth is divided by the ratio.
     """
+    _needs_depth(sample)
     size = {"size": settings.input_size, "focal": settings.focal}
     drawn = recipe.view
     if drawn.paper is not None:
@@ -69,6 +71,11 @@ def make_example(
     return x, target[None]
 
 
+def _needs_depth(sample: Sample) -> None:
+    if sample.depth is None:
+        raise ValueError(f"data: expected depth in every frame, got none in {sample.name}")
+
+
 def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list[list[float]]:
     """Mean depth of the frames as a camera of ``focal`` px sees them: rows (12, 16) of metres.
 
@@ -77,12 +84,18 @@ def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list
     rows = []
     for index in range(len(data)):
         sample = data[index]
+        _needs_depth(sample)
         ratio = sample.camera.resized(input_size[1], input_size[0]).focal / focal
         valid = (sample.depth > 0).astype(np.float32)
         small = cv2.resize(sample.depth / np.float32(ratio), (16, 12), interpolation=cv2.INTER_AREA)
         share = cv2.resize(valid, (16, 12), interpolation=cv2.INTER_AREA)
         rows.append(np.where(share > 0, small / np.maximum(share, 1e-6), np.nan))
-    mean = np.nanmean(np.stack(rows), axis=0)
+    everything = np.stack(rows)
+    if not np.isfinite(everything).any():
+        raise ValueError(f"data: expected depth in some frame, got none in {len(data)}")
+    with warnings.catch_warnings():  # places without depth in any frame take the mean of all
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(everything, axis=0)
     return np.round(np.where(np.isfinite(mean), mean, np.nanmean(mean)), 3).tolist()
 
 
@@ -133,6 +146,8 @@ class Batches:
         self.data, self.recipe, self.settings = Kept(data), recipe, settings
         self.stage, self.batch, self.rank, self.world = stage, batch, rank, world
         self.per_epoch = len(data) // batch
+        #: step → pixels of its frames' truth that are NaN, infinite or negative (none here)
+        self.invalid: dict[int, int] = {}
 
     def make(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: (input (b, C, h, w), target (b, 1, H, W) m)."""
@@ -141,14 +156,16 @@ class Batches:
             len(self.data)
         )
         chosen = order[place * self.batch : (place + 1) * self.batch][self.rank :: self.world]
+        samples = [self.data[int(index)] for index in chosen]
+        self.invalid[step] = sum(sample.invalid_depth for sample in samples)
         made = [
             make_example(
-                self.data[int(index)],
+                sample,
                 self.recipe,
                 self.settings,
                 np.random.default_rng([self.recipe.seed, self.stage, epoch, int(index)]),
             )
-            for index in chosen
+            for index, sample in zip(chosen, samples, strict=True)
         ]
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
 

@@ -46,16 +46,26 @@ def write_state(
         stream.write(save(tensors, {"state": json.dumps(facts)}))
 
 
-def read_state(path: Path, modules: dict[str, nn.Module]) -> dict[str, Any]:
-    """Load the networks in place; the facts with the optimizers' states under ``optimizers``."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts alone: whose state it is, before anything is loaded."""
+    return _read(path, False)[0]
+
+
+def _read(path: Path, whole: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if whole else ()
+            return facts, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: expected a training state, got {error}") from error
+
+
+def read_state(path: Path, modules: dict[str, nn.Module]) -> dict[str, Any]:
+    """Load the networks in place; the facts with the optimizers' states under ``optimizers``."""
+    facts, tensors = _read(path, True)
     for name, module in modules.items():
         prefix = name + "/"
         module.load_state_dict(
@@ -84,13 +94,15 @@ def validate(
     """Mean RMSE (m) of coarse and refined depth over whole images at 200, 50 and no samples.
 
     The network alone, without anchoring, at the refined map's resolution: a look at progress, not
-    the protocol of ``evaluate``.
+    the protocol of ``evaluate``. Frames without truth are left out.
     """
     settings = model.settings
     height, width = settings.input_size
     found: dict[str, list[float]] = {}
     for index in range(len(data)):
         sample = data[index]
+        if sample.depth is None or not sample.depth.any():
+            continue
         # The whole frame is squeezed into the input, which for 4:3 keeps its shape.
         camera = sample.camera.resized(width, height)
         ratio = camera.focal / settings.focal
@@ -109,6 +121,8 @@ def validate(
             with autocast():
                 outputs = model(x)
             for name, out in zip(("coarse", "refined"), outputs, strict=True):
+                if not (truth > 0).any():  # little truth, and none of it at the map's pixels
+                    continue
                 error = (out.float().cpu().numpy()[0, 0] * ratio - truth)[truth > 0]
                 found.setdefault(f"{name}_rmse_{count}", []).append(
                     float(np.sqrt(np.mean(error**2)))

@@ -146,6 +146,15 @@ def test_an_interrupt_while_a_command_is_imported_is_one_line(capsys, monkeypatc
     assert (code, out, err) == (130, "", "depth-two-stage: interrupted\n")
 
 
+def test_an_interrupt_while_a_command_works_is_one_line(capsys, monkeypatch):
+    def load(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("depth_two_stage.recipes.load", load)
+    code, _, err = run(capsys, "train", "default")
+    assert (code, err.strip()) == (130, "depth-two-stage: interrupted")
+
+
 def test_as_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "depth_two_stage.cli", "--version"], capture_output=True, text=True

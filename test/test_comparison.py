@@ -4,6 +4,8 @@
 import dataclasses
 import itertools
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from depth_two_stage import networks, training
-from depth_two_stage.comparison import claims, plan, plots, report, runs
+from depth_two_stage.comparison import claims, grid, lock, plan, plots, report, runs
 from depth_two_stage.datasets import open_dataset
 
 TINY = {"width": 1 / 32, "input_size": [57, 76], "refined_size": [64, 64], "focal": 65.0}
@@ -94,15 +96,24 @@ def test_a_plan_is_trained_measured_and_reported(plan_file, root, tmp_path):
     # Weights and states are gone, rows alone are enough for the report.
     assert not list(tmp_path.rglob("*.safetensors"))
     before = found["claims"]
+    # (Without the data set too: what was measured is all that a report needs.)
     places = ("--json", str(tmp_path / "again.json"), "--page", str(tmp_path / "docs" / "page.md"))
-    again = compare(plan_file, root, tmp_path, "--report", *places)
+    again = compare(plan_file, tmp_path / "no data", tmp_path, "--report", *places)
     assert again.returncode == 0, again.stderr
     assert "(../error_by_depth.png)" in (tmp_path / "docs" / "page.md").read_text()
     assert json.loads((tmp_path / "again.json").read_text())["claims"] == before
     # Another budget is another comparison.
-    other = compare(plan_file, root, tmp_path, "--budget", "30")
-    assert other.returncode == 1 and "expected the same budget" in other.stderr
-    assert len(other.stderr.strip().splitlines()) == 1
+    page = (tmp_path / "results.md").read_text()
+    for options, name in (
+        (("--budget", "30"), "budget"),
+        (("--budget", "30", "--report"), "budget"),
+        (("--limit", "1"), "number of measured frames"),
+        (("--split", "train"), "data.validation_split"),
+    ):
+        other = compare(plan_file, root, tmp_path, *options)
+        assert other.returncode == 1 and f"expected the same {name} as now" in other.stderr
+        assert len(other.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "results.md").read_text() == page
 
 
 def test_a_row_that_was_cut_off_goes_on_and_gives_the_same(plan_file, root, tmp_path, monkeypatch):
@@ -126,7 +137,75 @@ def test_a_row_that_was_cut_off_goes_on_and_gives_the_same(plan_file, root, tmp_
     assert broken["results"] == whole["results"] and broken["bins"] == whole["bins"]
 
 
+def test_weights_of_another_comparison_are_not_measured(plan_file, root, tmp_path, monkeypatch):
+    read = plan.load(str(plan_file))
+    row, data = read.rows[0], {"data.root": str(root), "data.validation_split": "val"}
+    frames = open_dataset("nyu", root, "val")
+    # Cut off when it was trained, before it was measured.
+    monkeypatch.setattr(runs, "measure", lambda *_: (_ for _ in ()).throw(InterruptedError))
+    with pytest.raises(InterruptedError):
+        runs.run_row(row, read, data, frames, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(runs.ComparisonError, match=r"weights.json: expected the same budget"):
+        runs.run_row(row, dataclasses.replace(read, budget=10), data, frames, tmp_path)
+    monkeypatch.setattr(runs.Run, "train", lambda self: pytest.fail("trained again"))
+    made = runs.run_row(row, read, data, frames[:1], tmp_path)
+    assert made["frames"] == 1
+    # Other training images under the same name of a split.
+    fewer = {**data, "data.root": str(_without_first(root, tmp_path))}
+    with pytest.raises(runs.ComparisonError, match="expected the same training images as now"):
+        runs.run_row(row, read, fewer, frames[:1], tmp_path)
+    path = runs.row_file(tmp_path, row)
+    path.write_text("{}")
+    with pytest.raises(runs.ComparisonError, match="expected 'recipe' in a row's file"):
+        runs.run_row(row, read, data, frames[:1], tmp_path)
+
+
+def test_a_row_that_another_process_trains_is_left_to_it(plan_file, root, tmp_path):
+    read = plan.load(str(plan_file))
+    for row in read.runs(claims=False)[:1]:
+        with lock.alone(tmp_path / "runs" / row.key):
+            done = compare(plan_file, root, tmp_path, "--no-claims")
+    assert done.returncode == 0, done.stderr
+    assert f"{row.key}: left to the process that is training it" in done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["missing"] == ["fcrn18-rgb"]
+    assert [made["label"] for made in found["rows"]] == ["three-stage-rgb"]
+
+
+def _without_first(root, tmp_path):
+    copied = tmp_path / "fewer"
+    shutil.copytree(root, copied)
+    for kind in ("rgb", "depth"):
+        sorted((copied / "train" / kind).iterdir())[0].unlink()
+    return copied
+
+
+def test_frames_without_truth_are_left_out_and_refused_alone(plan_file, root, tmp_path):
+    read = plan.load(str(plan_file))
+    row, data = read.rows[0], {"data.root": str(root), "data.validation_split": "val"}
+    frame = open_dataset("nyu", root, "val")[0]
+    bare = dataclasses.replace(frame, depth=None)
+    with pytest.raises(runs.ComparisonError, match="frames: expected depth in some frame"):
+        runs.run_row(row, read, data, [bare, bare], tmp_path)
+    found = runs.run_row(row, read, data, [bare, frame, bare], tmp_path)
+    assert found["results"]["none"]["refined"]["images"] == 1
+    # The truth beyond the recipe's farthest is none, as in training.
+    cut = dataclasses.replace(row, label="cut", set=(*row.set, ("data.farthest", 2.0)))
+    near = runs.run_row(cut, read, data, [frame], tmp_path)
+    below = np.count_nonzero((frame.depth > 0) & (frame.depth < 2))
+    assert near["results"]["none"]["refined"]["pixels"] == below
+    assert sum(near["bins"]["none"]["pixels"]) == below
+    # Without a pixel of truth there is no figure, in a file that is JSON.
+    empty = dataclasses.replace(frame, depth=frame.depth * 0)
+    none = runs.run_row(dataclasses.replace(row, label="empty"), read, data, [empty], tmp_path)
+    assert none["results"]["none"]["refined"]["rmse"] is None
+    assert np.isnan(claims.figure(none, "rmse"))
+
+
 def test_models_by_name_and_unknown_ones(root, tmp_path):
+    twice = plan.of_models(["resnet-upproj", "fcrn50-rgb"], "compare", 1)
+    assert [row.label for row in twice.rows] == ["fcrn50-rgb"]  # an alias and its model
     chosen = plan.of_models(["fcrn18-rgb", "c-grey", "c-grey"], "compare", 10)
     assert [row.key for row in chosen.runs()] == ["fcrn18-rgb-s0", "c-grey-s0"]
     done = compare("papers", root, tmp_path, "fcrn18-rgg")
@@ -162,6 +241,26 @@ def test_the_papers_plan_holds_every_network_once():
             "label: expected one network each",
         ),
         ("a: b: c", "expected YAML"),
+        ("{budget: 5, rows: c-grey}", "rows: expected a list of models, got 'c-grey'"),
+        ("{budget: 5, rows: [3]}", "rows: expected a mapping, got 3"),
+        ("{budget: 5, rows: [{model: [c-grey]}]}", "rows: expected the name of a model"),
+        ("{budget: 5, recipe: 3}", "recipe: expected the name of a recipe, got 3"),
+        ("{budget: 5, seeds: [1, 1]}", "seeds: expected a list of different integers"),
+        ("{budget: 5, seeds: [-1]}", "seeds: expected a list of different integers from 0"),
+        ("{budget: 5, set: {stage_one: {loss: l2}}, rows: [c-grey]}", "expected stage_one.NAME"),
+        ("{budget: 5, rows: [{model: c-grey, set: {stage_one.loss: l3}}]}", "c-grey: stage_one.lo"),
+        ("{budget: 5, claims: {a: {rows: [c-grey, c-grey]}}}", "a.rows: expected at least 2"),
+        ("{budget: 5, claims: {a: {kind: stages, rows: [c-grey]}}}", "a.order: expected two or"),
+        (
+            "{budget: 5, claims: {a: {kind: stages, order: [2, 3], rows: [two-stage-rgb]}}}",
+            r"a.order: expected two or more stages of two-stage-rgb \(it has 1, 2\), got \[2, 3",
+        ),
+        ("{budget: 5, claims: {a: {kind: samples, samples: 5}}}", "a.samples: expected a list"),
+        ("{budget: 5, claims: {a: {kind: samples, rows: [c-grey]}}}", "that takes points"),
+        (
+            "{budget: 5, claims: {a: {kind: samples, rows: [fcrn18-rgbd, fcrn50-rgbd]}}}",
+            "a.rows: expected one network, got 2",
+        ),
     ],
 )
 def test_wrong_plans_are_named(tmp_path, content, words):
@@ -237,6 +336,42 @@ def test_what_is_missing_is_named(tmp_path):
     assert "Still to come: b." in page and "Missing: b." in page
 
 
+def test_a_figure_that_is_missing_decides_nothing(tmp_path):
+    found = verdict(tmp_path, [1.0, None, 3.0], [2.0, 2.0, 4.0])
+    assert found["verdict"] == claims.UNDECIDED and found["pairs"][0]["p"] is None
+    page = "\n".join(report._claim(found))
+    assert "(a figure is missing)" in page and "nan" not in page
+    grid_of = verdict(tmp_path / "g", [1.0, None], [2.0, 2.0], measure="grid")
+    assert grid_of["verdict"] == claims.UNDECIDED
+
+
+def test_the_page_says_which_way_a_difference_goes(tmp_path):
+    page = "\n".join(report._claim(verdict(tmp_path, [1.1, 2.11, 3.09], [1.0, 2.0, 3.0])))
+    assert "- a against b: 0.100 larger (p = 0.003): does not hold here" in page
+    page = "\n".join(report._claim(verdict(tmp_path, [1.0, 2.0, 3.0], [1.1, 2.11, 3.09])))
+    assert "- a against b: 0.100 smaller (p = 0.003): holds" in page
+
+
+def test_lines_of_the_table():
+    scores = dict.fromkeys(report.MEASURES, 0.5) | {"rmse": None}
+    row = {
+        **{"model": "c-grey", "label": "c|grey wide", "parameters": 2e6, "gflop": 1.0},
+        "results": {
+            name: {"refined": scores} for name in ("none", "bernoulli:20", "bernoulli:200")
+        },
+        "paper": {"rmse_fraction": 0.1301, "data": "KITTI, 0…1"},
+    }
+    lines = report._rows(row)
+    assert len(lines) == 2  # the claim on samples has the others
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+    heads = 5 + len(report.HEADS) + 4
+    assert all(len(line) == heads + 2 for line in cells)
+    assert cells[0][1] == "c\\|grey wide" and cells[0][5] == "–" and cells[1][5] == "200"
+    assert cells[0][7] == "–"  # no figure
+    # D's figures are shares of the largest depth: never a bare number beside metres.
+    assert cells[0][13] == "0.130 of 0…1"
+
+
 def test_points_that_halve_the_error(tmp_path):
     rmse = {"none": 1.0, "bernoulli:20": 0.8, "bernoulli:100": 0.55, "bernoulli:200": 0.5}
     row = plan.Row("a", "fcrn18-rgbd")
@@ -248,6 +383,13 @@ def test_points_that_halve_the_error(tmp_path):
     found = claims.judge(asked, plan.Plan("compare", 1, ()), tmp_path)
     assert found["halved_at"] == 200 and found["reduction_at_100"] == pytest.approx(0.45)
     assert found["verdict"] == claims.HOLDS
+    # Another seed that was not measured everywhere: what both have is judged.
+    second = dataclasses.replace(row, seed=1)
+    less = {text: results[text] for text in results if text != "bernoulli:20"}
+    runs.row_file(tmp_path, second).write_text(json.dumps({"seed": 1, "results": less}))
+    both = claims.judge(asked, plan.Plan("compare", 1, ()), tmp_path)
+    assert both["rows"].keys() == {"0 points", "100 points", "200 points"}
+    assert both["reduction_at_100"] == pytest.approx(0.45)
     (tmp_path / "plots").mkdir()
     assert plots.draw({"rows": [], "claims": [found]}, tmp_path / "plots") == [
         "error_by_points.png"
@@ -268,16 +410,16 @@ def test_speed_is_a_ratio_of_medians():
 
 def test_the_grid_is_what_alternates_in_a_fixed_phase():
     y, x = np.mgrid[:64, :96].astype(np.float64)
-    assert runs.alternating(2 + 0.03 * x - 0.02 * y) < 1e-12  # a slope
-    assert runs.alternating(np.where(x < 41, 1.0, 3.0)) < 0.1  # one edge
+    assert grid.alternating(2 + 0.03 * x - 0.02 * y) < 1e-12  # a slope
+    assert grid.alternating(np.where(x < 41, 1.0, 3.0)) < 0.1  # one edge
     checker = 0.1 * (-1) ** (x + y)
-    assert runs.alternating(2 + 0.03 * x + checker) == pytest.approx(0.1, rel=1e-6)
+    assert grid.alternating(2 + 0.03 * x + checker) == pytest.approx(0.1, rel=1e-6)
     corners = np.where((x % 2 == 0) & (y % 2 == 0), 0.4, 0.0)  # unpooling's own pattern
-    assert runs.alternating(corners) == pytest.approx(0.1 * np.sqrt(3), rel=1e-6)
+    assert grid.alternating(corners) == pytest.approx(0.1 * np.sqrt(3), rel=1e-6)
     noise = np.random.default_rng(0).normal(0, 0.1, (64, 96))
-    assert runs.alternating(noise) < 0.03  # no fixed phase
+    assert grid.alternating(noise) < 0.03  # no fixed phase
     with pytest.raises(ValueError, match="image: expected at least 16×16"):
-        runs.alternating(np.zeros((8, 40)))
+        grid.alternating(np.zeros((8, 40)))
 
 
 def test_errors_by_depth_are_sums_over_bins():

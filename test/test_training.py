@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training on a tiny NYU-like folder: it learns, resumes exactly, stops on NaN, runs on two."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,8 +17,14 @@ import torch
 from safetensors.torch import save_file
 
 from depth_two_stage import datasets, networks, recipes, training
-from depth_two_stage.training_data import Batches, draw_points, without_extremes
-from depth_two_stage.training_state import read_state
+from depth_two_stage.training_data import (
+    Batches,
+    draw_points,
+    make_example,
+    mean_image,
+    without_extremes,
+)
+from depth_two_stage.training_state import read_state, validate
 
 SMALL = {
     "width": 1 / 16,
@@ -164,8 +171,14 @@ def test_an_earlier_run_is_neither_overwritten_nor_mixed(root, tmp_path):
     training.Run(recipe(root, **changes), out).train()
     with pytest.raises(training.TrainingError, match="expected an empty folder or --resume"):
         training.Run(recipe(root, **changes), out)
-    with pytest.raises(training.TrainingError, match="expected the same recipe"):
+    with pytest.raises(training.TrainingError, match=r"same recipe .* got another one: seed$"):
         training.Run(recipe(root, **changes, seed=1), out, resume=True)
+    # Another network is another recipe too, not a list of tensors that do not fit.
+    with pytest.raises(training.TrainingError, match=r"got another one: model, width$"):
+        other = {**changes, "model": "two-stage-rgb", "width": 1 / 32}
+        training.Run(recipe(root, **other), out, resume=True)
+    with pytest.raises(training.TrainingError, match="expected the same data_hash"):
+        training.Run(recipe(root, **changes, **{"data.limit": 4}), out, resume=True)
     (out / "state.safetensors").write_bytes(b"0" * 100)
     with pytest.raises(ValueError, match="expected a training state"):
         training.Run(recipe(root, **changes), out, resume=True)
@@ -198,6 +211,66 @@ def test_two_gloo_processes_agree(root, tmp_path):
     # Both processes' shares entered: the weights are not those of a run on one share alone.
     facts = read_state(tmp_path / "run" / "state.safetensors", {})
     assert facts["step"] == 4 and facts["stage"] == 1
+
+
+def test_a_share_without_depth_beside_one_that_has_some(root, tmp_path):
+    # Two frames, one of them without depth, one for each process: single-stage, for a change.
+    made = tmp_path / "nyu"
+    for kind, suffix in (("rgb", "jpg"), ("depth", "png")):
+        (made / "train" / kind).mkdir(parents=True)
+        for index in range(2):
+            picture = cv2.imread(str(root / "train" / kind / f"{index:04d}.{suffix}"), -1)
+            picture = picture * 0 if kind == "depth" and index == 1 else picture
+            cv2.imwrite(str(made / "train" / kind / f"{index:04d}.{suffix}"), picture)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--local-addr=127.0.0.1", "--nproc-per-node=2", "-m", "depth_two_stage.cli"]
+    command += ["train", "default", "--root", str(made), "-o", str(out), "--threads", "1"]
+    single = {"model": "fcrn18-rgb", "width": 1 / 32, "input_size": "[57, 76]"}
+    changes = {**single, "stage_one.batch": 2, "stage_one.epochs": 3, "data.validation_limit": 0}
+    for name, value in (SMALL | changes).items():
+        command += ["-p", f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, found = networks.load(out / "weights")
+    assert found.facts["images"]["stage_one"] == 6
+    assert found.facts["batches_without_depth"]["stage_one"] == 0
+    assert [line["step"] for line in lines(out) if "rmse" in line] == [0, 2]
+
+
+def test_what_cannot_be_done_is_found_before_training(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Run, "train", lambda self: pytest.fail("it began to train"))
+    with pytest.raises(ValueError, match="split: expected one of train, val, got 'test'"):
+        training.Run(recipe(root, **{"data.validation_split": "test"}), tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "depth_two_stage.cli", "train", "default", "--root", str(root)]
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = subprocess.run([*command, "-o", str(out)], capture_output=True, text=True)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert f"{out}: expected a writable folder" in done.stderr
+
+
+def test_frames_without_depth(root, tmp_path):
+    data = datasets.open_dataset("nyu", root, "val")
+    model, _ = networks.load(
+        training.Run(
+            recipe(root, model="fcrn18-rgb", width=1 / 32, input_size=[57, 76], budget=4),
+            tmp_path / "run",
+        ).train()
+    )
+    bare = [dataclasses.replace(data[0], depth=depth) for depth in (None, data[0].depth * 0)]
+    where = (torch.device("cpu"), contextlib.nullcontext)
+    # They say nothing about the network; as training frames the first is refused by name.
+    assert validate(model, bare, *where) == {}
+    assert validate(model, [*bare, data[0]], *where) == validate(model, [data[0]], *where)
+    settings = model.settings
+    with pytest.raises(
+        ValueError, match="data: expected depth in every frame, got none in val/0000"
+    ):
+        make_example(bare[0], recipe(root), settings, np.random.default_rng(0))
+    for frames, words in ((bare[:1], "in every frame"), (bare[1:], "in some frame")):
+        with pytest.raises(ValueError, match=words):
+            mean_image(frames, settings.focal, settings.input_size)
 
 
 def test_the_shares_of_two_processes_make_up_the_batch(root):
@@ -274,22 +347,30 @@ def test_every_kind_of_model_trains_and_resumes(root, tmp_path, model, stages):
             if name.startswith(stage) and value.is_floating_point()
         )
     # Cut off after each state that was written, it ends at the same weights.
-    broken = training.Run(chosen, tmp_path / "broken")
+    cut_and_resumed(chosen, tmp_path / "broken")
+    assert same(tmp_path / "whole" / "weights", tmp_path / "broken" / "weights")
+
+
+def cut_and_resumed(chosen, out):
+    """Train, cut off after each state that is written and taken up again."""
+    broken = training.Run(chosen, out)
     kept = broken._save_state
 
     def cut(update):
         kept(update)
         raise InterruptedError
 
-    for _ in range(20):
+    cuts = 0
+    while True:
         broken._save_state = cut
         try:
             broken.train()
             break
         except InterruptedError:
-            broken = training.Run(chosen, tmp_path / "broken", resume=True)
+            cuts += 1
+            broken = training.Run(chosen, out, resume=True)
             kept = broken._save_state
-    assert same(tmp_path / "whole" / "weights", tmp_path / "broken" / "weights")
+    assert cuts > 0
 
 
 def test_stage_three_follows_a_frozen_stage_two(root, tmp_path):
@@ -323,6 +404,8 @@ def test_a_trained_stage_one_is_plugged_in_and_stays(root, tmp_path):
     plugged, _ = networks.load(file)
     for name, value in plugged.stage_one.state_dict().items():
         assert torch.equal(value, model.stage_one.state_dict()[name])
+    cut_and_resumed(dataclasses.replace(two, save_every=1), tmp_path / "cut")
+    assert same(tmp_path / "two" / "weights", tmp_path / "cut" / "weights")
     alone = recipe(root, model="fcrn18-rgb", width=1 / 32, plug=str(file))
     with pytest.raises(training.TrainingError, match=r"plug: expected something .* left to train"):
         training.Run(alone, tmp_path / "nothing")
@@ -349,11 +432,24 @@ def test_batches_without_depth_are_counted_and_teach_nothing(root, tmp_path, mon
     run = training.Run(chosen, tmp_path / "run")
     _, found = networks.load(run.train())
     assert found.facts["batches_without_depth"]["stage_one"] == 1
+    assert found.facts["pixels_not_depth"]["stage_one"] == 4 * 256 * 256  # of step 1
     counted = [line for line in lines(tmp_path / "run") if "batch_without_depth" in line]
     assert [line["step"] for line in counted] == [1]
     monkeypatch.setattr(Batches, "make", lambda self, step: (make(self, step)[0], torch.zeros(1)))
     with pytest.raises(training.TrainingError, match="target: expected depth in some image"):
         training.Run(chosen, tmp_path / "none").train()
+
+
+def test_truth_that_is_no_depth_is_counted(root):
+    data = datasets.open_dataset("nyu", root, "train")
+    frames = list(data)
+    depth = frames[3].depth.copy()
+    depth[:2, :5], depth[5, 5], depth[6, 6] = np.nan, np.inf, -1
+    frames[3] = dataclasses.replace(frames[3], depth=depth)
+    settings = networks.NetworkSettings(input_size=(60, 80), sparse_input="none")
+    batches = Batches(frames, recipe(root), settings, 0, 8)
+    _, target = batches.make(0)
+    assert batches.invalid == {0: 12} and torch.isfinite(target).all()
 
 
 def test_depth_at_an_images_limits_is_masked(root):
@@ -372,6 +468,14 @@ def test_depth_at_an_images_limits_is_masked(root):
         ({"sparse.samples": [1]}, "sparse.samples: expected a list"),
         ({"model.name": 1}, "model.name: expected a name of a recipe"),
         ({"data": 3}, "data: expected a mapping"),
+        ({"stage_one.loss": "berhuu"}, "got 'berhuu'; nearest: berhu"),
+        ({"stage_one.rat": 1}, "got an unknown name; nearest: rate"),
+        ({"stage_one.rate": float("inf")}, "stage_one.rate: expected a finite number, got inf"),
+        ({"sparse.none": 1.5}, "sparse.none: expected at most 1, got 1.5"),
+        ({"sparse.beam_counts": []}, "sparse.beam_counts: expected at least one number"),
+        ({"sparse.beam_counts": [0]}, "sparse.beam_counts: expected at least 1, got 0"),
+        ({"stage_one": {"loss": "huber"}}, "stage_one.loss: expected one of berhu"),
+        ({"stage_two.none": -2}, "stage_two.none: expected at least -1"),
     ],
 )
 def test_wrong_recipes_are_named(changes, words):
@@ -397,7 +501,10 @@ PRINTED = {
     "paper-e-make3d": ("fcrn50-rgb-make3d", {"epochs": 30, "batch": 16, "rate": 0.01}, {}),
     "paper-a-nyu": (
         "two-stage-rgbd",
-        {"epochs": 20, "batch": 10, "rate": 0.01, "factor": 0.2, "every": 5},
+        {
+            **{"epochs": 20, "batch": 10, "rate": 0.01, "factor": 0.2, "every": 5},
+            **{"optimizer": "sgd", "loss": "berhu", "weight_decay": 0.0},
+        },
         {"epochs": 200, "batch": 1, "rate": 2e-4, "betas": (0.5, 0.999)},
     ),
     "paper-b-nyu": ("two-stage-rgb", {}, {"epochs": 20, "batch": 1, "rate": 2e-4}),
@@ -428,6 +535,25 @@ def test_recipes_of_the_papers_run(root, tmp_path, name):
     run = training.Run(recipes.load(name, {**changes, **batches}), tmp_path / "run")
     run.train()
     assert run.images["stage_one"] == 4
+
+
+def test_toy_networks_at_odd_sizes_do_not_break_memory(root, tmp_path):
+    # In channels-last layout oneDNN's backward wrote past its memory: the process was aborted.
+    command = [
+        sys.executable,
+        "-m",
+        "depth_two_stage.cli",
+        "train",
+        "paper-e-nyu",
+        "--threads",
+        "1",
+    ]
+    command += ["--root", str(root), "-o", str(tmp_path / "run"), "--budget", "6"]
+    changes = {"width": 1 / 32, "input_size": "[230, 173]", "stage_one.batch": 2}
+    for name, value in (changes | {"data.validation_limit": 0}).items():
+        command += ["-p", f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_encoders_start_from_a_file(root, tmp_path):
@@ -468,7 +594,30 @@ def test_depth_beyond_the_farthest_is_no_truth(root):
     assert 0 < kept.max() < gone.min()
 
 
+def test_a_mapping_changes_what_it_names_alone():
+    chosen = recipes.load("paper-a-nyu", {"stage_one": {"rate": 0.02}, "stage_two.none": -1})
+    assert (chosen.stage_one.rate, chosen.stage_one.factor, chosen.stage_one.batch) == (
+        0.02,
+        0.2,
+        10,
+    )
+    assert chosen.stage_two.none == -1
+
+
+def test_what_a_run_writes_can_be_read_again(tmp_path):
+    chosen = recipes.load("paper-b-make3d")
+    (tmp_path / "again.yaml").write_text(json.dumps(dataclasses.asdict(chosen)))  # JSON is YAML
+    assert recipes.load(str(tmp_path / "again.yaml")) == chosen
+
+
 def test_unknown_recipes_and_broken_files(tmp_path):
+    (tmp_path / "names.yaml").write_text("1: 2\nmodell: c-grey\n")
+    with pytest.raises(recipes.RecipeError, match="1: expected one of model"):
+        recipes.load(str(tmp_path / "names.yaml"))
+    (tmp_path / "empty.yaml").write_text("data:\n")
+    assert recipes.load(str(tmp_path / "empty.yaml"), {"data.root": "x"}).data.root == "x"
+    with pytest.raises(recipes.RecipeError, match="got 'paper-a'; nearest: paper-a-nyu"):
+        recipes.load("paper-a")
     with pytest.raises(recipes.RecipeError, match="paper-a-nyu"):
         recipes.load("paper-z")
     (tmp_path / "r.yaml").write_text("a: b: c")

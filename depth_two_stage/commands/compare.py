@@ -69,10 +69,10 @@ def command(
 
     import torch
 
-    from depth_two_stage import files, tables
+    from depth_two_stage import files, recipes, tables
     from depth_two_stage.comparison import claims as judged
+    from depth_two_stage.comparison import lock, plots, report, runs
     from depth_two_stage.comparison import plan as plans
-    from depth_two_stage.comparison import plots, report, runs
     from depth_two_stage.datasets import open_dataset
 
     files.check_writable(out, folder=True)
@@ -90,34 +90,47 @@ def command(
         plan = dataclasses.replace(plan, seeds=tuple(range(seeds)))
     if threads:
         torch.set_num_threads(threads)
-    frames = open_dataset(dataset, root, split)[:limit]
+    recipes.load(plan.recipe)
     data = {
         "device": device,
         "data.dataset": dataset,
         "data.root": str(root),
-        "data.split": train_split,
-        "data.validation_split": split,
+        "data.split": train_split or None,
+        "data.validation_split": split or None,
     }
+    # A report needs what was measured and nothing else: neither data set nor weights.
+    done = [runs.read_row(out, row) for row in plan.runs()] if report_only else []
+    measured = next((row for row in done if row is not None), None)
+    frames = None if measured else open_dataset(dataset, root, split or None)[:limit]
     samples = {
         row.label: claim.samples
         for claim in plan.claims
         if claim.kind == "samples"
         for row in claim.rows
     }
+    if measured:
+        counts = {name: measured[name] for name in ("training_frames", "frames")}
+    else:
+        trained = open_dataset(dataset, root, train_split or None)
+        counts = {"training_frames": len(trained), "frames": len(frames)}
+    for row in plan.runs():  # what is there already, before hours go into what is not
+        runs.check_row(row, plan, data, counts["frames"], out, measured is None)
     with tables.Bars() as bars:
         for row in () if report_only else plan.runs(rows, claims):
             extra = samples.get(row.label, ()) if claims else ()
-            runs.run_row(row, plan, data, frames, out, extra, keep, bars.track)
+            try:
+                runs.run_row(row, plan, data, frames, out, extra, keep, bars.track)
+            except lock.RowTaken as taken:  # the report says what is still to come
+                typer.echo(f"depth-two-stage compare: {taken}", err=True)
     for claim in plan.claims:
-        path = out / "rows" / f"speed-{claim.name}.json"
+        path = judged.speed_file(claim, out)
         if claim.kind == "speed" and claims and not report_only and not path.exists():
             files.write_json(path, judged.measure_speed(claim))
     facts = {
         "dataset": dataset,
         "split": split,
         "split_trained": train_split,
-        "training_frames": len(open_dataset(dataset, root, train_split)),
-        "frames": len(frames),
+        **counts,
         "command": shlex.join(["depth-two-stage", *(a for a in sys.argv[1:] if a != "--report")]),
     }
     found = report.collect(plan, out, facts)

@@ -46,7 +46,7 @@ def command(
     """
     import torch
 
-    from depth_two_stage import recipes
+    from depth_two_stage import files, recipes
     from depth_two_stage.training import Run
 
     overrides = parse_assignments(assignment)
@@ -57,7 +57,9 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     loaded = recipes.load(recipe, overrides)
-    run = Run(loaded, out or Path("runs") / Path(recipe).stem, resume)
+    out = out or Path("runs") / Path(recipe).stem
+    files.check_writable(out, folder=True)
+    run = Run(loaded, out, resume)
     weights = run.train()
     if int(os.environ.get("RANK", 0)) == 0:
         typer.echo(f"{weights}: written, {run.metrics}")

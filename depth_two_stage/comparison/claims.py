@@ -32,7 +32,7 @@ def judge(claim: Claim, plan: Plan, out: Path) -> dict[str, Any]:
         "measure": claim.measure,
     }
     if claim.kind == "speed":
-        path = out / "rows" / f"speed-{claim.name}.json"
+        path = speed_file(claim, out)
         from depth_two_stage import files
 
         return found | (files.read_json(path) if path.exists() else {"verdict": MISSING})
@@ -52,13 +52,17 @@ def judge(claim: Claim, plan: Plan, out: Path) -> dict[str, Any]:
     )
 
 
+def speed_file(claim: Claim, out: Path) -> Path:
+    """Where the times of a claim on speed are kept."""
+    return out / "rows" / f"speed-{claim.name.replace('/', '-')}.json"
+
+
 def figure(row: dict[str, Any], measure: str, method: str = "refined") -> float:
-    """A row's figure: without points where it takes none, else at 200."""
-    if measure == "grid":
-        return float(row["grid"])
+    """A row's figure: without points where it takes none, else at 200; NaN where it has none."""
     results = row["results"]
     pattern = "bernoulli:200" if "bernoulli:200" in results else "none"
-    return float(results[pattern][method][measure])
+    found = row.get("grid") if measure == "grid" else results[pattern][method][measure]
+    return float("nan") if found is None else float(found)
 
 
 def compare_pairs(better: np.ndarray, worse: np.ndarray) -> dict[str, Any]:
@@ -136,11 +140,11 @@ def _samples(claim: Claim, rows: dict[str, list[dict]]) -> dict[str, Any]:
     reads = next(iter(rows.values()))
     table = {}
     for pattern in reads[0]["results"]:
+        if not all(pattern in read["results"] for read in reads):
+            continue  # pairs are made by seed: what every seed has
         count = 0 if pattern == "none" else int(pattern.partition(":")[2])
-        values = [
-            r["results"][pattern]["refined"]["rmse"] for r in reads if pattern in r["results"]
-        ]
-        table[count] = spread(values)
+        found = (read["results"][pattern]["refined"]["rmse"] for read in reads)
+        table[count] = spread([float("nan") if value is None else value for value in found])
     table = dict(sorted(table.items()))
     without = table[0]["mean"]
     halved = [n for n, each in table.items() if n and each["mean"] <= HALF * without]

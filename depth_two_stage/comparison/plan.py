@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from depth_two_stage import networks, recipes
+from depth_two_stage.naming import nearest
 
 FOLDER = Path(__file__).resolve().parent
 KINDS = ("order", "stages", "samples", "speed")
@@ -83,9 +84,8 @@ def names() -> list[str]:
 
 def of_models(models: list[str], recipe: str, budget: int) -> Plan:
     """A plan with one row for each of these models of the table."""
-    for name in models:
-        networks.architecture(name)  # an unknown one is answered with the nearest
-    rows = tuple(Row(name, name) for name in dict.fromkeys(models))
+    named = dict.fromkeys(_model("models", name) for name in models)
+    rows = tuple(Row(name, name) for name in named)
     return Plan(recipe, budget, rows, figures=load("papers").figures)
 
 
@@ -100,31 +100,39 @@ def load(name_or_path: str) -> Plan:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PlanError(
-            f"plan: expected a YAML file or one of {', '.join(names())}, got {name_or_path!r}"
+            f"plan: expected a YAML file or one of {', '.join(names())}, "
+            f"got {name_or_path!r}{nearest(name_or_path, names())}"
         ) from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PlanError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     content = _mapping(path.name, content, ("recipe", "budget", "rows", "seeds", "claims", "set"))
     figures = _figures()
     shared = _mapping("set", content.get("set", {}))
     seeds = content.get("seeds", [0, 1, 2])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-        raise PlanError(f"seeds: expected a list of integers, got {seeds!r}")
+    if not _whole(seeds, 0) or len(set(seeds)) < len(seeds):
+        raise PlanError(f"seeds: expected a list of different integers from 0, got {seeds!r}")
     budget = content.get("budget")
     if type(budget) is not int or budget < 1:
         raise PlanError(f"budget: expected a number of images of at least 1, got {budget!r}")
-    rows = tuple(_row("rows", item, shared) for item in content.get("rows", []))
+    rows = _rows("rows", content, shared)
+    rows = tuple(row for index, row in enumerate(rows) if row not in rows[:index])
     claims = tuple(
         _claim(name, item, shared)
         for name, item in _mapping("claims", content.get("claims", {})).items()
     )
     recipe = content.get("recipe", "compare")
+    if not isinstance(recipe, str):
+        raise PlanError(f"recipe: expected the name of a recipe, got {recipe!r}")
     recipes.load(recipe)
     plan = Plan(recipe, budget, rows, tuple(seeds), claims, figures)
     by_key: dict[str, Row] = {}
     for row in [*rows, *(row for claim in claims for row in claim.rows)]:
         if by_key.setdefault(row.key, row) != row:
             raise PlanError(f"label: expected one network each, got two that are {row.label!r}")
+        try:  # now, not after the hours that the rows before it take
+            recipes.load(recipe, {**dict(row.set), "model": row.model})
+        except recipes.RecipeError as error:
+            raise PlanError(f"{row.label}: {error}") from error
     return plan
 
 
@@ -137,6 +145,30 @@ def _mapping(name: str, value: Any, known: tuple[str, ...] | None = None) -> dic
     return value
 
 
+def _whole(value: Any, least: int) -> bool:
+    """Whether it is a list of integers, at least one, none below ``least``."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(type(v) is int and v >= least for v in value)
+    )
+
+
+def _model(where: str, name: Any) -> str:
+    """A model's own name, also for its alias: the same network is trained once."""
+    if not isinstance(name, str):
+        raise PlanError(f"{where}: expected the name of a model, got {name!r}")
+    networks.architecture(name)  # an unknown one is answered with the nearest
+    return networks.ALIASES.get(name, name)
+
+
+def _rows(where: str, item: dict[str, Any], shared: dict[str, Any]) -> list[Row]:
+    rows = item.get("rows", [])
+    if not isinstance(rows, list):
+        raise PlanError(f"{where}: expected a list of models, got {rows!r}")
+    return [_row(where, row, shared) for row in rows]
+
+
 def _row(where: str, item: Any, shared: dict[str, Any]) -> Row:
     """A model's name, or a mapping with model, label and what its recipe changes."""
     if isinstance(item, str):
@@ -144,23 +176,30 @@ def _row(where: str, item: Any, shared: dict[str, Any]) -> Row:
     item = _mapping(where, item, ("model", "label", "set"))
     if "model" not in item:
         raise PlanError(f"{where}: expected the name of a model, got {item!r}")
-    networks.architecture(item["model"])
+    model = _model(where, item["model"])
     changes = {**shared, **_mapping(f"{where}.set", item.get("set", {}))}
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            raise PlanError(f"{where}.set: expected {key}.NAME: VALUE, got {value!r}")
     frozen = tuple(
-        sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in changes.items())
+        sorted((str(key), tuple(v) if isinstance(v, list) else v) for key, v in changes.items())
     )
-    return Row(item.get("label", item["model"]), item["model"], 0, frozen)
+    return Row(str(item.get("label", model)), model, 0, frozen)
 
 
 def _claim(name: str, item: Any, shared: dict[str, Any]) -> Claim:
     known = ("paper", "says", "kind", "rows", "measure", "order", "samples")
     item = _mapping(f"claims.{name}", item, known)
+    for key, least in (("order", 1), ("samples", 1)):
+        if key in item and not _whole(item[key], least):
+            got = f"got {item[key]!r}"
+            raise PlanError(f"claims.{name}.{key}: expected a list of integers from {least}, {got}")
     claim = Claim(
-        name,
+        str(name),
         str(item.get("paper", "")),
         str(item.get("says", "")),
         item.get("kind", "order"),
-        tuple(_row(f"claims.{name}", row, shared) for row in item.get("rows", [])),
+        tuple(_rows(f"claims.{name}.rows", item, shared)),
         item.get("measure", "rmse"),
         tuple(item.get("order", ())),
         tuple(item.get("samples", ())),
@@ -170,9 +209,32 @@ def _claim(name: str, item: Any, shared: dict[str, Any]) -> Claim:
             expected = ", ".join(wanted)
             raise PlanError(f"claims.{name}.{key}: expected one of {expected}, got {value!r}")
     least = {"order": 2, "stages": 1, "samples": 1, "speed": 0}[claim.kind]
-    if len(claim.rows) < least:
+    if len({row.key for row in claim.rows}) < least:
         raise PlanError(f"claims.{name}.rows: expected at least {least}, got {len(claim.rows)}")
+    if claim.kind in ("stages", "samples"):
+        _check_single(claim)
     return claim
+
+
+def _check_single(claim: Claim) -> None:
+    """Claims on one network: that there is one, and that it has what is judged."""
+    if len(claim.rows) != 1:
+        raise PlanError(f"claims.{claim.name}.rows: expected one network, got {len(claim.rows)}")
+    (row,) = claim.rows
+    spec = networks.architecture(row.model)
+    stages = [n for n, name in enumerate(("one", "two", "three"), 1) if spec.get(f"stage_{name}")]
+    if claim.kind == "stages" and not (
+        len(set(claim.order)) == len(claim.order) > 1 and set(claim.order) <= set(stages)
+    ):
+        raise PlanError(
+            f"claims.{claim.name}.order: expected two or more stages of {row.model} (it has "
+            f"{', '.join(map(str, stages))}), got {list(claim.order)}"
+        )
+    takes = dict(row.set).get("sparse_input", spec["settings"].get("sparse_input", "zeros"))
+    if claim.kind == "samples" and takes in ("none", "grey"):
+        raise PlanError(
+            f"claims.{claim.name}.rows: expected a network that takes points, got {row.model}"
+        )
 
 
 def _figures() -> dict[str, dict[str, Any]]:

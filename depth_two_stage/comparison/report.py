@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
 def _rows(row: dict[str, Any]) -> list[str]:
     """One line a sparse setting."""
     paper = row["paper"] or {}
-    printed = [paper.get("rel"), paper.get("rmse"), paper.get("delta1")]
-    if "rmse_fraction" in paper:
-        printed[1] = paper["rmse_fraction"]
+    printed = [_number(paper.get(name)) for name in ("rel", "rmse", "delta1")]
+    if "rmse_fraction" in paper:  # never a bare number beside metres
+        printed[1] = f"{_number(paper['rmse_fraction'])} of 0…1"
     lines = []
     for pattern, methods in row["results"].items():
         scores = methods["refined"]
@@ -74,13 +75,13 @@ def _rows(row: dict[str, Any]) -> list[str]:
         if points not in ("–", "200"):
             continue  # the claim on samples has its own table
         cells = [
-            row["model"],
+            _cell(row["label"]),
             networks.architecture(row["model"])["paper"],
             f"{row['parameters'] / 1e6:.1f}",
             f"{row['gflop']:.1f}",
             points,
             *(_number(scores[name]) for name in MEASURES),
-            *(_number(value) for value in printed),
+            *printed,
             paper.get("data", "–"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -89,7 +90,13 @@ def _rows(row: dict[str, Any]) -> list[str]:
 
 def _claim(claim: dict[str, Any]) -> list[str]:
     verdict = claim["verdict"][0].upper() + claim["verdict"][1:]
-    lines = [f"### {claim['name']}", "", f"{claim['paper']}: {claim['says']}. **{verdict}.**", ""]
+    said = ": ".join(filter(None, (claim["paper"], claim["says"])))
+    lines = [
+        f"### {claim['name']}",
+        "",
+        f"{said}. **{verdict}.**" if said else f"**{verdict}.**",
+        "",
+    ]
     if "missing" in claim:
         return [*lines, f"Missing: {claim['missing']}.", ""]
     if "rows" not in claim:
@@ -104,12 +111,14 @@ def _claim(claim: dict[str, Any]) -> list[str]:
     lines += [f"| | {measure}, mean ± standard deviation | seeds |", "|---|---|---|"]
     for name, row in claim["rows"].items():
         deviation = "" if row["std"] is None else f" ± {_number(row['std'])}"
-        lines.append(f"| {name} | {_number(row['mean'])}{deviation} | {len(row['values'])} |")
+        mean, seeds = _number(row["mean"]), len(row["values"])
+        lines.append(f"| {_cell(name)} | {mean}{deviation} | {seeds} |")
     lines.append("")
     for pair in claim.get("pairs", ()):
-        p = "one seed" if pair["p"] is None else f"p = {pair['p']:.3f}"
+        p = "one seed" if pair["seeds"] < 2 else "a figure is missing"
+        p = p if pair["p"] is None else f"p = {pair['p']:.3f}"
         lines.append(
-            f"- {pair['better']} against {pair['worse']}: {_number(pair['difference'])} smaller "
+            f"- {pair['better']} against {pair['worse']}: {_difference(pair['difference'])} "
             f"({p}): {pair['verdict']}"
         )
     if claim["kind"] == "samples":
@@ -119,10 +128,21 @@ def _claim(claim: dict[str, Any]) -> list[str]:
             if half
             else "- none of these numbers halves the error without points"
         )
-        if "reduction_at_100" in claim:
+        if math.isfinite(claim.get("reduction_at_100", math.nan)):
             lines.append(f"- 100 points lower it by {100 * claim['reduction_at_100']:.0f} %")
     return [*lines, ""]
 
 
+def _difference(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return f"{_number(abs(value))} {'larger' if value < 0 else 'smaller'}"
+
+
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return f"{value:.3f}" if value is not None and math.isfinite(value) else "–"
+
+
+def _cell(text: str) -> str:
+    """A text that ends no cell of a table."""
+    return text.replace("|", "\\|")

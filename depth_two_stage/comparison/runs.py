@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from depth_two_stage import __version__, files, networks, recipes
-from depth_two_stage.datasets import Sample
+from depth_two_stage.datasets import Sample, open_dataset
 from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.metrics import Accumulator, score
-from depth_two_stage.networks.inputs import assemble
 from depth_two_stage.training import Run, specification
 
+from .grid import grid_pattern
+from .lock import alone
 from .plan import Plan, Row
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -74,23 +75,35 @@ def run_row(
     take points. Weights and states are removed afterwards unless ``keep``.
     """
     recipe = recipe_of(row, plan, data)
-    facts = _facts(recipe)
-    known = read_row(out, row)
+    known = check_row(row, plan, data, len(frames), out)
     if known is not None:
-        if known["recipe"] != facts:
-            different = [name for name in facts if known["recipe"].get(name) != facts[name]]
-            raise ComparisonError(
-                f"{row_file(out, row)}: expected the same {', '.join(different)} as now, "
-                "got a row of another comparison: name another folder"
-            )
         missing = [s for s in patterns(recipe, samples) if s not in known["results"]]
         if not missing:
             return known
-    folder = out / "runs" / row.key
+    if not any(sample.depth is not None for sample in frames):  # stops at the first that has some
+        raise ComparisonError("frames: expected depth in some frame to measure, got none in any")
+    with alone(out / "runs" / row.key):
+        meanwhile = check_row(row, plan, data, len(frames), out)
+        if meanwhile != known:  # another process has just ended it
+            return meanwhile
+        return _train_and_measure(row, recipe, frames, out, samples, keep, progress)
+
+
+def _train_and_measure(
+    row: Row,
+    recipe: recipes.Recipe,
+    frames: Sequence[Sample],
+    out: Path,
+    samples: Sequence[int],
+    keep: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    folder, facts = out / "runs" / row.key, _facts(recipe)
     weights = folder / "weights"
     if not (folder / "weights.json").exists():
         weights = Run(recipe, folder, resume=True).train()
     _, checkpoint = networks.load(str(weights))
+    _same(folder / "weights.json", _comparable(checkpoint.facts["recipe"]), facts)
     result = {
         "key": row.key,
         "label": row.label,
@@ -104,22 +117,73 @@ def run_row(
         "seconds": checkpoint.facts["seconds"],
         "curve": curve(folder / "log.jsonl"),
         **cost(recipe),
-        **measure(weights, frames, patterns(recipe, samples), out, row, progress),
+        **measure(
+            weights,
+            frames,
+            patterns(recipe, samples),
+            out,
+            row,
+            progress,
+            recipe.data.farthest or np.inf,
+        ),
     }
     files.write_json(row_file(out, row), _rounded(result))
     if not keep:
-        for path in folder.glob("*.safetensors"):
+        # The header first: cut off in between, what is left is not taken for weights.
+        for path in (*folder.glob("weights*.json"), *folder.glob("*.safetensors")):
             path.unlink()
-        (folder / "weights.json").unlink()
     return files.read_json(row_file(out, row))
+
+
+def check_row(
+    row: Row,
+    plan: Plan,
+    data: dict[str, Any],
+    frames: int,
+    out: Path,
+    at_hand: bool = True,
+) -> dict[str, Any] | None:
+    """What was measured of a row, if it belongs to this comparison; None before.
+
+    Another recipe or budget, other frames, other training images are another comparison: refused.
+    ``frames`` are the number of those that are measured. Where the data set is not ``at_hand`` it
+    is not asked whether it has the same training images.
+    """
+    known, path = read_row(out, row), row_file(out, row)
+    if known is None:
+        return None
+    recipe = recipe_of(row, plan, data)
+    try:
+        _same(path, known["recipe"], _facts(recipe))
+        what = "number of measured frames"
+        _same(path, {what: known["frames"]}, {what: frames})
+        if at_hand:
+            part = recipe.data.limit or None
+            images = open_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split)[:part]
+            what = "training images"
+            _same(path, {what: known["data_hash"]}, {what: images.list_hash})
+    except KeyError as error:
+        raise ComparisonError(f"{path}: expected {error} in a row's file, got none") from error
+    return known
+
+
+def _same(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    if theirs != ours:
+        names = ", ".join(recipes.different(ours, theirs))
+        raise ComparisonError(
+            f"{path}: expected the same {names} as now, got a row of another comparison: name "
+            "another folder"
+        )
 
 
 def _facts(recipe: recipes.Recipe) -> dict[str, Any]:
     """What makes two rows comparable: the recipe without where its files lie."""
-    facts = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    del facts["device"], facts["save_every"]
-    facts["data"] = {k: v for k, v in facts["data"].items() if k not in ("root",)}
-    return facts
+    return _comparable(json.loads(json.dumps(dataclasses.asdict(recipe))))
+
+
+def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in facts.items() if k not in ("device", "save_every")}
+    return {**kept, "data": {k: v for k, v in facts["data"].items() if k != "root"}}
 
 
 def patterns(recipe: recipes.Recipe, samples: Sequence[int] = ()) -> list[str]:
@@ -154,7 +218,7 @@ def curve(log: Path) -> dict[str, list]:
     looks: list[list[Any]] = []
     for line in log.read_text().splitlines():
         entry = json.loads(line)
-        losses = [k for k in entry if k in ("berhu", "l1", "l2", "rmse") or k.startswith("scale")]
+        losses = [name for name in entry if name in recipes.LOSS_NAMES]
         if losses:
             stages.setdefault(entry["stage"], []).append(entry[losses[0]])
         elif "refined_rmse_0" in entry:
@@ -173,13 +237,14 @@ def measure(
     out: Path,
     row: Row,
     progress: Progress,
+    farthest: float = np.inf,
 ) -> dict[str, Any]:
     """Every frame through the estimator, not anchored, in fp32: what the network itself says.
 
     Depth is clipped to the network's range, so that nobody's worst pixels are left out.
     ``results[pattern][stage]`` hold the measures after each stage (coarse after the first, refined
-    after the last, ``two`` between them), ``bins`` RMSE and rel by true depth, ``grid`` the
-    checkerboard of stage one's output (`grid_pattern`).
+    after the last, ``two`` between them), ``bins`` RMSE and rel by true depth, both of truth below
+    ``farthest`` m (E, Make3D: 70), ``grid`` the checkerboard of stage one's output.
     """
     estimators = {"": Clipped(weights)}
     model, checkpoint = networks.load(str(weights))
@@ -191,12 +256,15 @@ def measure(
         estimators["two"] = Clipped(between)
     shown = {int(share * len(frames)) for share in PICTURES}
     results, bins, strip = {}, {}, []
+    # Of the same number outdoors, where depth goes further.
+    edges = [edge * max(1.0, model.settings.max_depth / EDGES[-1]) for edge in EDGES]
     for text in sparse:
         pattern, scores = SparsePattern.parse(text), {}
-        sums = np.zeros((len(EDGES) - 1, 3))
+        sums = np.zeros((len(edges) - 1, 3))
         for index, sample in enumerate(progress(frames, f"{row.label}: {text}")):
             if sample.depth is None:
                 continue
+            truth = np.where(sample.depth < farthest, sample.depth, np.float32(0))
             seed = [0, index, 0 if pattern.kind == "none" else int(text.partition(":")[2])]
             points = pattern(sample, np.random.default_rng(seed))
             coarse, refined = estimators[""](sample, points)
@@ -204,14 +272,14 @@ def measure(
             if "two" in estimators:
                 depths["two"] = estimators["two"](sample, points)[1]
             for name, depth in depths.items():
-                scores.setdefault(name, Accumulator()).add(score(depth, sample.depth))
-            sums += by_depth(refined, sample.depth)
+                scores.setdefault(name, Accumulator()).add(score(depth, truth))
+            sums += by_depth(refined, truth, edges)
             if index in shown and text == sparse[-1]:
                 strip.append(cv2.resize(refined, (152, 114), interpolation=cv2.INTER_AREA))
         results[text] = {name: each.result() for name, each in scores.items()}
         n = np.maximum(sums[:, 0], 1)
         bins[text] = {
-            "edges": list(EDGES),
+            "edges": edges,
             "pixels": sums[:, 0].tolist(),
             "rmse": np.sqrt(sums[:, 1] / n).tolist(),
             "rel": (sums[:, 2] / n).tolist(),
@@ -245,52 +313,15 @@ class Clipped:
         return np.clip(estimate.coarse, *self.range), np.clip(estimate.depth, *self.range)
 
 
-def by_depth(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def by_depth(depth: np.ndarray, truth: np.ndarray, edges: Sequence[float] = EDGES) -> np.ndarray:
     """Per bin of true depth: pixels, sums of squared error (m²) and of rel; (bins, 3)."""
     valid = (truth > 0) & (depth > 0)
     t, error = truth[valid].astype(np.float64), (depth - truth)[valid].astype(np.float64)
-    place = np.digitize(t, EDGES) - 1
-    inside = (place >= 0) & (place < len(EDGES) - 1)
+    place = np.digitize(t, edges) - 1
+    inside = (place >= 0) & (place < len(edges) - 1)
     place, t, error = place[inside], t[inside], error[inside]
     columns = (np.ones_like(t), error**2, np.abs(error) / t)
-    return np.column_stack([np.bincount(place, column, len(EDGES) - 1) for column in columns])
-
-
-@torch.no_grad()
-def grid_pattern(model: torch.nn.Module, sample: Sample) -> float:
-    """Strength of the grid that unpooling leaves in stage one's output (C, section 5.4): m RMS.
-
-    The part of the map that alternates from pixel to pixel in the same phase over windows of 16×16
-    pixels: signed Haar coefficients of 2×2 blocks, averaged over 8×8 blocks, so that real edges,
-    whose sign changes from place to place, average out.
-    """
-    height, width = model.settings.input_size
-    rgb = cv2.resize(sample.rgb, (width, height), interpolation=cv2.INTER_AREA)
-    settings = model.settings
-    x = assemble(rgb, None, settings.sparse_input, settings.mean_depth, settings.colour)
-    out = model.stage_one(torch.from_numpy(x)[None])[0, 0].float().numpy()
-    if model.scale is not None:
-        out = out * model.scale
-    return alternating(out)
-
-
-def alternating(image: np.ndarray) -> float:
-    """RMS of what alternates with a period of 2 pixels in a fixed phase; image (H, W)."""
-    h, w = (side // 16 * 16 for side in image.shape)
-    if not h or not w:
-        raise ValueError(f"image: expected at least 16×16, got {image.shape}")
-    blocks = image[:h, :w].reshape(h // 2, 2, w // 2, 2).astype(np.float64)
-    a, b, c, d = (blocks[:, i, :, j] for i in (0, 1) for j in (0, 1))
-    # A slope is no grid: it is taken out by the neighbouring blocks' difference.
-    signed = np.stack([a - b + c - d, a + b - c - d, a - b - c + d]) / 4
-    slope = np.stack([_slope(a + b + c + d, 1), _slope(a + b + c + d, 0), 0 * a]) / 16
-    tiles = (signed - slope).reshape(3, h // 16, 8, w // 16, 8).mean((2, 4))
-    return float(np.sqrt(np.mean(np.sum(tiles**2, axis=0))))
-
-
-def _slope(total: np.ndarray, axis: int) -> np.ndarray:
-    """What the image's own slope gives the Haar coefficient along an axis, times 16."""
-    return -np.gradient(total, axis=axis) if total.shape[axis] > 1 else 0 * total
+    return np.column_stack([np.bincount(place, column, len(edges) - 1) for column in columns])
 
 
 def _rounded(content: Any) -> Any:

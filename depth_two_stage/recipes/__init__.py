@@ -7,12 +7,15 @@ A recipe names the network, the data and both stages; what it leaves out takes t
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from depth_two_stage.datasets.ranges import RANGES
+from depth_two_stage.naming import nearest
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -173,13 +176,17 @@ CHOICES = {
     "view.paper": tuple(RANGES),
     "stage_two.pairs": tuple(RANGES),
 }
-AT_LEAST_ONE = {
-    "save_every",
-    "data.look_every",
-    "stage_one.batch",
-    "stage_two.batch",
-    "stage_one.every",
+#: the least value where it is not 0
+LEAST = {
+    "save_every": 1,
+    "data.look_every": 1,
+    "stage_one.batch": 1,
+    "stage_two.batch": 1,
+    "stage_one.every": 1,
+    "sparse.beam_counts": 1,
+    "stage_two.none": -1,  # that of ``sparse``
 }
+SHARES = {"sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"}
 
 
 def names() -> list[str]:
@@ -198,31 +205,55 @@ def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         raise RecipeError(
-            f"recipe: expected a YAML file or one of {', '.join(names())}, got {name_or_path!r}"
+            f"recipe: expected a YAML file or one of {', '.join(names())}, "
+            f"got {name_or_path!r}{nearest(name_or_path, names())}"
         ) from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: expected a mapping, got {type(content).__name__}")
-    for dotted, value in (overrides or {}).items():
+    for dotted, value in _single(overrides or {}):
         place = content
         *groups, leaf = dotted.split(".")
         for group in groups:
-            place = place.setdefault(group, {})
+            if place.get(group) is None:  # not there, or a heading without anything below
+                place[group] = {}
+            place = place[group]
             if not isinstance(place, dict):
                 raise RecipeError(f"{dotted}: expected a name of a recipe, got an unknown one")
         place[leaf] = value
     return _make(Recipe, content, "")
 
 
+def different(ours: Any, others: Any, prefix: str = "") -> list[str]:
+    """Dotted names of what two recipes, as mappings, do not have alike."""
+    if not (isinstance(ours, dict) and isinstance(others, dict)):
+        return [] if ours == others else [prefix[:-1]]
+    return [
+        name
+        for key in dict.fromkeys((*ours, *others))
+        for name in different(ours.get(key), others.get(key), f"{prefix}{key}.")
+    ]
+
+
+def _single(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and single values: a mapping changes what it names and leaves the rest."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _single(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def _make(cls: type, values: Any, prefix: str) -> Any:
     if not isinstance(values, dict):
         raise RecipeError(f"{prefix[:-1]}: expected a mapping, got {values!r}")
     types = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(types))
+    unknown = sorted(map(str, set(values) - set(types)))
     if unknown:
         raise RecipeError(
             f"{prefix}{unknown[0]}: expected one of {', '.join(types)}, got an unknown name"
+            f"{nearest(unknown[0], types)}"
         )
     made = {}
     for name, value in values.items():
@@ -243,6 +274,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
             inner[-1] is not ... and len(value) != len(inner)
         ):
             raise RecipeError(f"{name}: expected a list like {inner}, got {value!r}")
+        if not value:
+            raise RecipeError(f"{name}: expected at least one number, got none")
         return tuple(_value(name, inner[0], item) for item in value)
     if type(None) in typing.get_args(kind):
         return None if value is None else _value(name, typing.get_args(kind)[0], value)
@@ -256,8 +289,15 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     if type(value) is not kind:
         raise RecipeError(f"{name}: expected {kind.__name__}, got {value!r}")
     if name in CHOICES and value not in CHOICES[name]:
-        raise RecipeError(f"{name}: expected one of {', '.join(CHOICES[name])}, got {value!r}")
-    if kind in (int, float) and not (value >= (1 if name in AT_LEAST_ONE else 0)):
-        least = 1 if name in AT_LEAST_ONE else 0
-        raise RecipeError(f"{name}: expected at least {least}, got {value!r}")
+        raise RecipeError(
+            f"{name}: expected one of {', '.join(CHOICES[name])}, "
+            f"got {value!r}{nearest(value, CHOICES[name])}"
+        )
+    if kind in (int, float):
+        least, most = LEAST.get(name, 0), 1 if name in SHARES else math.inf
+        if not least <= value:
+            raise RecipeError(f"{name}: expected at least {least}, got {value!r}")
+        if not (value <= most and math.isfinite(value)):
+            expected = f"at most {most}" if name in SHARES else "a finite number"
+            raise RecipeError(f"{name}: expected {expected}, got {value!r}")
     return value
