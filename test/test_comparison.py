@@ -203,6 +203,15 @@ def test_frames_without_truth_are_left_out_and_refused_alone(plan_file, root, tm
     assert np.isnan(claims.figure(none, "rmse"))
 
 
+def test_rows_from_before_a_recipe_could_say_more_still_count():
+    facts = runs._facts(runs.recipes.load("compare", {"data.root": "here"}))
+    older = {name: value for name, value in facts.items() if name != "plug"}
+    older["stage_one"] = {k: v for k, v in facts["stage_one"].items() if k != "lam"}
+    assert runs._completed(older) == facts
+    other = {**older, "stage_one": {**older["stage_one"], "rate": 1.0}}
+    assert runs._completed(other) != facts
+
+
 def test_models_by_name_and_unknown_ones(root, tmp_path):
     twice = plan.of_models(["resnet-upproj", "fcrn50-rgb"], "compare", 1)
     assert [row.label for row in twice.rows] == ["fcrn50-rgb"]  # an alias and its model

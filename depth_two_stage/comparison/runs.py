@@ -154,7 +154,7 @@ def check_row(
         return None
     recipe = recipe_of(row, plan, data)
     try:
-        _same(path, known["recipe"], _facts(recipe))
+        _same(path, _completed(known["recipe"]), _facts(recipe))
         what = "number of measured frames"
         _same(path, {what: known["frames"]}, {what: frames})
         if at_hand:
@@ -184,6 +184,15 @@ def _facts(recipe: recipes.Recipe) -> dict[str, Any]:
 def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in facts.items() if k not in ("device", "save_every")}
     return {**kept, "data": {k: v for k, v in facts["data"].items() if k != "root"}}
+
+
+def _completed(facts: dict[str, Any]) -> dict[str, Any]:
+    """A row's recipe with the defaults of what recipes could not yet say when it was trained."""
+    whole = _facts(recipes.Recipe())
+    for name, value in facts.items():
+        inner = isinstance(value, dict) and isinstance(whole.get(name), dict)
+        whole[name] = {**whole[name], **value} if inner else value
+    return whole
 
 
 def patterns(recipe: recipes.Recipe, samples: Sequence[int] = ()) -> list[str]:
