@@ -26,7 +26,7 @@ ALONE = {"stage_two": None}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """One folder of each kind."""
-    coarse.library()  # quiet from here on
+    coarse.quiet_transformers()  # quiet from here on
     root = tmp_path_factory.mktemp("huggingface")
     return {kind: tiny.write(root / kind, kind) for kind in KINDS}
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from .inputs import RGB_MEAN, RGB_STD
 
-__all__ = ["HuggingFaceDepth", "cleaned", "configuration", "library", "metric_range"]
+__all__ = ["HuggingFaceDepth", "cleaned", "configuration", "metric_range", "quiet_transformers"]
 
 #: model types whose answer is metres, and what says so
 METRIC = ("depth_anything", "zoedepth", "glpn")
@@ -74,7 +74,7 @@ class HuggingFaceDepth(nn.Module):
         self.multiple = multiple
         made = configuration(config)
         metric_range(made)
-        auto = library().AutoModelForDepthEstimation
+        auto = quiet_transformers().AutoModelForDepthEstimation
         try:
             self.model = auto.from_config(made, trust_remote_code=False)
         except BUILDING as error:
@@ -117,7 +117,7 @@ def colour(name: str, values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
-def library() -> ModuleType:
+def quiet_transformers() -> ModuleType:
     """`transformers`, from here on without progress bars and remarks, or how to get it.
 
     Its remarks, also those while it is traced for an engine, speak of training and of image
@@ -147,7 +147,7 @@ def configuration(content: Any) -> Any:
             f"huggingface: expected a model of metric depth, {NAMED}, got model_type {kind!r}: "
             "relative depth has neither scale nor metres"
         )
-    auto = library().AutoConfig
+    auto = quiet_transformers().AutoConfig
     from huggingface_hub import errors
 
     wrong = getattr(errors, "StrictDataclassError", ValueError)

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .coarse import BUILDING, cleaned, colour, configuration, library, metric_range
+from .coarse import BUILDING, cleaned, colour, configuration, metric_range, quiet_transformers
 
 __all__ = ["import_model"]
 
@@ -131,7 +131,7 @@ def folder_of(source: str) -> tuple[Path, dict[str, str]]:
             )
         return folder, {"folder": folder.resolve().name}
     name, _, revision = source.removeprefix("hub:").partition("@")
-    library()
+    quiet_transformers()
     import huggingface_hub
 
     try:
@@ -176,7 +176,7 @@ def weights_of(folder: Path, config: Any) -> dict[str, Tensor]:
             f"{folder}: expected model.safetensors (pickles are not read), "
             f"got {', '.join(other) or 'no weights'}"
         )
-    auto = library().AutoModelForDepthEstimation
+    auto = quiet_transformers().AutoModelForDepthEstimation
     from safetensors import SafetensorError
 
     try:
