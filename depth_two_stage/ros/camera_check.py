@@ -23,6 +23,8 @@ from .transforms import NoTransforms
 from .watchdog import missing_link
 
 _ENOUGH = 20  # images
+_OURS = ("depth_node", "mapping_node")  # the nodes whose diagnostics are shown
+_DISCOVERY = 4.0  # s until DDS participants that do not talk to each other know of each other
 
 
 class _Silent:
@@ -70,9 +72,23 @@ class CameraCheck(Node):
         except MessageError as error:
             self.drops.add("lidar malformed", str(error))
 
-    def satisfied(self) -> bool:
-        """Whether waiting longer would tell nothing new."""
-        return self.usable >= _ENOUGH and (self.points > 0 or not self.inputs.lidar.publishers())
+    def satisfied(self, listened: float) -> bool:
+        """Whether waiting longer than the ``listened`` seconds would tell nothing new."""
+        return (
+            listened >= _DISCOVERY
+            and self.usable >= _ENOUGH
+            and (self.points > 0 or not self.inputs.lidar.publishers())
+            and not self._unheard()
+        )
+
+    def _unheard(self) -> list[str]:
+        """Our nodes that offer diagnostics of which none has come yet: they send once a second."""
+        offering = {info.node_name for info in self.get_publishers_info_by_topic("/diagnostics")}
+        return [
+            name
+            for name in offering
+            if name.endswith(_OURS) and not any(name in heard for heard in self.statuses)
+        ]
 
     def _hear(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -92,7 +108,7 @@ def examine_camera(
     executor.add_node(node)
     began = time.monotonic()
     try:
-        while time.monotonic() - began < seconds and not node.satisfied():
+        while (listened := time.monotonic() - began) < seconds and not node.satisfied(listened):
             executor.spin_once(timeout_sec=0.1)
         return _checks(node, began, required)
     except ExternalShutdownException:
@@ -120,7 +136,7 @@ def _checks(node: CameraCheck, began: float, required: bool) -> list[Check]:
             message = latest[1] if latest else f"nothing arrives on {lidar.topic}"
         checks.append(Check("lidar", node.points > 0, message, essential=False))
     for name, status in sorted(node.statuses.items()):
-        if "depth_node" in name or "mapping_node" in name:
+        if any(ours in name for ours in _OURS):
             fine = status.level == DiagnosticStatus.OK
             checks.append(Check(name, fine, status.message, essential=False))
     return checks
