@@ -259,10 +259,15 @@ def default_sparse(dataset: Sequence[Sample]) -> str:
     return "none" if first.depth is None else "bernoulli:200"
 
 
-def mean_depth(name: str, root: Path, progress: Progress = lambda items, _: items):
+def mean_depth(
+    name: str,
+    root: Path,
+    progress: Progress = lambda items, _: items,
+    split: str | None = "train",
+) -> np.ndarray | None:
     """Return the per-pixel mean depth (120, 160) m of the recording's training split, or None."""
     try:
-        train = open_dataset(name, root, "train")
+        train = open_dataset(name, root, split)
     except DatasetError:  # most recordings have no training split
         return None
     total, count = np.zeros((120, 160)), np.zeros((120, 160))

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
 from .recipes import Recipe, different
 from .training_data import Batches, mean_image
-from .training_stages import CoarseStep, RefineStep, Step, TrainingError
+from .training_stages import (
+    CoarseStep,
+    RefineStep,
+    Step,
+    TrainingError,
+    calculates_bf16,
+    uses_cuda,
+)
 from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError", "rate_at"]
@@ -74,9 +82,16 @@ class Run:
         self.recipe, self.out = recipe, out
         # 1. Where it runs: torch's own launcher sets the variables of a distributed run.
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        cuda = torch.cuda.is_available() if recipe.device == "auto" else recipe.device == "cuda"
+        cuda = uses_cuda(recipe)
         if cuda and not torch.cuda.is_available():
             raise TrainingError("device: expected cuda, got a machine without it")
+        if recipe.precision == "bf16" and not cuda and not calculates_bf16():
+            warnings.warn(
+                "precision bf16: this processor has no bf16 arithmetic, so that it is several "
+                "times slower than fp32; -p precision=fp32 trains in that",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         local = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
         # Channels last is faster, but of toy networks with two channels at odd sizes oneDNN's

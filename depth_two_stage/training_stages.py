@@ -43,6 +43,17 @@ class _Refine(nn.Module):
         return self.model.metres(getattr(self.model, self.stage)(condition))
 
 
+def calculates_bf16() -> bool:
+    """Whether the processor has bf16 arithmetic: AVX512-BF16, AMX or Arm's BF16."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def uses_cuda(recipe: Recipe) -> bool:
+    """Whether a recipe's device is a GPU on this machine."""
+    return torch.cuda.is_available() if recipe.device == "auto" else recipe.device == "cuda"
+
+
 def only_trains(modules: tuple[nn.Module, ...], parts: tuple[nn.Module, ...]) -> None:
     """Freeze all of ``modules`` but these parts."""
     for module in modules:

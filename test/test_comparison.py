@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from depth_two_stage import networks, training
-from depth_two_stage.comparison import claims, grid, lock, plan, plots, report, runs
+from depth_two_stage.comparison import claims, grid, lock, measuring, plan, plots, report, runs
 from depth_two_stage.datasets import open_dataset
 
 TINY = {"width": 1 / 32, "input_size": [57, 76], "refined_size": [64, 64], "focal": 65.0}
@@ -84,11 +84,22 @@ def test_a_plan_is_trained_measured_and_reported(plan_file, root, tmp_path):
     assert len(by_name["loss"]["rows"]["L2"]["values"]) == 2
     assert by_name["stages"]["rows"].keys() == {"stage one", "stage two"}
     assert by_name["samples"]["rows"].keys() == {f"{n} points" for n in (0, 20, 100, 200)}
+    # Without a network: the mean of the twelve training ramps on the three that are measured.
+    assert {name: set(row) for name, row in found["baselines"].items()} == {
+        "none": {"mean"},
+        "bernoulli:200": {"nearest", "linear", "smooth"},
+    }
+    error = np.sqrt(np.mean((0.1 * (5.5 - np.arange(3))) ** 2))  # 100 mm from frame to frame
+    mean = found["baselines"]["none"]["mean"]
+    assert mean["mse"] == pytest.approx(error**2, rel=0.02)
+    assert found["baselines"]["bernoulli:200"]["linear"]["rmse"] < 0.05 < mean["rmse"]
     # Each row's file is the source: its figure is the claim's.
     row = json.loads((tmp_path / "rows" / "l2-s1.json").read_text())
     assert row["recipe"]["stage_one"]["loss"] == "l2" and row["seed"] == 1
     assert by_name["loss"]["rows"]["L2"]["values"][1] == row["results"]["none"]["refined"]["rmse"]
     page = (tmp_path / "results.md").read_text()
+    assert f"| *mean depth of the training images* | – | – | – | – | {mean['rel']:.3f} |" in page
+    assert f"{row['precision']} in 2 rows." in page
     assert "| fcrn18-rgb | E's frame, ResNet-18 |" in page and "compare --plan" in page
     for name in ("learning_curves.png", "error_by_depth.png", "error_by_points.png"):
         assert cv2.imread(str(tmp_path / name)) is not None and name in page
@@ -208,8 +219,18 @@ def test_rows_from_before_a_recipe_could_say_more_still_count():
     older = {name: value for name, value in facts.items() if name != "plug"}
     older["stage_one"] = {k: v for k, v in facts["stage_one"].items() if k != "lam"}
     assert runs._completed(older) == facts
+    older["precision"] = "bf16"  # rows of another processor's arithmetic stand beside each other
+    assert runs._completed(older) == facts
     other = {**older, "stage_one": {**older["stage_one"], "rate": 1.0}}
     assert runs._completed(other) != facts
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_not_emulated(monkeypatch, has, precision):
+    monkeypatch.setattr(runs, "calculates_bf16", lambda: has)  # two kinds of processor
+    row = plan.Row("a", "fcrn18-rgb")
+    recipe = runs.recipe_of(row, plan.Plan("compare", 1, ()), {"device": "cpu"})
+    assert recipe.precision == precision
 
 
 def test_models_by_name_and_unknown_ones(root, tmp_path):
@@ -336,6 +357,7 @@ def test_what_is_missing_is_named(tmp_path):
             "training_frames": 1,
             "frames": 1,
             "budget": 1,
+            "baselines": {},
             "rows": [],
             "missing": ["b"],
             "claims": [found],
@@ -434,7 +456,7 @@ def test_the_grid_is_what_alternates_in_a_fixed_phase():
 def test_errors_by_depth_are_sums_over_bins():
     truth = np.array([[1.0, 1.0, 2.2, 0.0, 9.0, 12.0]], np.float32)
     depth = np.array([[1.5, 1.0, 2.0, 5.0, 0.0, 3.0]], np.float32)
-    sums = runs.by_depth(depth, truth)
+    sums = measuring.by_depth(depth, truth)
     assert sums[0].tolist() == [2, 0.25, 0.5]
     assert sums[2] == pytest.approx([1, 0.04, 0.2 / 2.2], rel=1e-5)
     assert sums[[1, *range(3, 10)]].sum() == 0

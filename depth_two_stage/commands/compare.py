@@ -69,9 +69,9 @@ def command(
 
     import torch
 
-    from depth_two_stage import files, recipes, tables
+    from depth_two_stage import evaluation, files, recipes, tables
+    from depth_two_stage.comparison import baselines, lock, plots, report, runs
     from depth_two_stage.comparison import claims as judged
-    from depth_two_stage.comparison import lock, plots, report, runs
     from depth_two_stage.comparison import plan as plans
     from depth_two_stage.datasets import open_dataset
 
@@ -115,7 +115,11 @@ def command(
         counts = {"training_frames": len(trained), "frames": len(frames)}
     for row in plan.runs():  # what is there already, before hours go into what is not
         runs.check_row(row, plan, data, counts["frames"], out, measured is None)
+    where = {"dataset": dataset, "split": split, "split_trained": train_split, **counts}
     with tables.Bars() as bars:
+        if not report_only:
+            mean = evaluation.mean_depth(dataset, root, bars.track, train_split or None)
+            baselines.measure(frames, mean, out, where, bars.track)
         for row in () if report_only else plan.runs(rows, claims):
             extra = samples.get(row.label, ()) if claims else ()
             try:
@@ -127,10 +131,7 @@ def command(
         if claim.kind == "speed" and claims and not report_only and not path.exists():
             files.write_json(path, judged.measure_speed(claim))
     facts = {
-        "dataset": dataset,
-        "split": split,
-        "split_trained": train_split,
-        **counts,
+        **where,
         "command": shlex.join(["depth-two-stage", *(a for a in sys.argv[1:] if a != "--report")]),
     }
     found = report.collect(plan, out, facts)

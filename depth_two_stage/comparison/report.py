@@ -4,21 +4,29 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from depth_two_stage import networks
 
+from . import baselines
 from .claims import judge
 from .plan import Plan
 from .runs import read_row
 
 MEASURES = ("rel", "rmse", "log10", "delta1", "delta2", "delta3")
+BASELINES = {
+    "mean": "mean depth of the training images",
+    "nearest": "nearest point",
+    "linear": "linear interpolation",
+    "smooth": "smooth interpolation",
+}
 HEADS = ("rel", "RMSE m", "log10", "δ1", "δ2", "δ3")
 
 
 def collect(plan: Plan, out: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Everything that has been measured so far: rows, claims, and what is still to come."""
+    """Everything measured so far: baselines, rows, claims, and what is still to come."""
     rows, missing = [], []
     for row in plan.rows:
         found = read_row(out, row)
@@ -28,7 +36,14 @@ def collect(plan: Plan, out: Path, facts: dict[str, Any]) -> dict[str, Any]:
             name = networks.ALIASES.get(row.model, row.model)
             rows.append({**found, "paper": plan.figures.get(name)})
     claims = [judge(claim, plan, out) for claim in plan.claims]
-    return {**facts, "budget": plan.budget, "rows": rows, "missing": missing, "claims": claims}
+    return {
+        **facts,
+        "budget": plan.budget,
+        "baselines": (baselines.read(out) or {}).get("results", {}),
+        "rows": rows,
+        "missing": missing,
+        "claims": claims,
+    }
 
 
 def markdown(report: dict[str, Any], plots: list[str]) -> str:
@@ -50,8 +65,16 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         + " | paper's rel | RMSE | δ1 | on |",
         "|---|---|---|---|---|" + "---|" * (len(HEADS) + 4),
     ]
+    for pattern, methods in report["baselines"].items():
+        for name, scores in methods.items():
+            cells = (f"*{BASELINES[name]}*", *"–––", _points(pattern), *_scores(scores), *"––––")
+            lines.append(f"| {' | '.join(cells)} |")
     for row in report["rows"]:
         lines += _rows(row)
+    arithmetic = Counter(_precision(row) for row in report["rows"])
+    if arithmetic:
+        counted = ", ".join(f"{name} in {count} rows" for name, count in arithmetic.items())
+        lines += ["", f"Arithmetic of the training, as the machine's processor has it: {counted}."]
     if report["missing"]:
         lines += ["", f"Still to come: {', '.join(report['missing'])}."]
     lines += ["", "## What the papers claim", ""]
@@ -71,7 +94,7 @@ def _rows(row: dict[str, Any]) -> list[str]:
     lines = []
     for pattern, methods in row["results"].items():
         scores = methods["refined"]
-        points = pattern.partition(":")[2] or "–"
+        points = _points(pattern)
         if points not in ("–", "200"):
             continue  # the claim on samples has its own table
         cells = [
@@ -80,12 +103,25 @@ def _rows(row: dict[str, Any]) -> list[str]:
             f"{row['parameters'] / 1e6:.1f}",
             f"{row['gflop']:.1f}",
             points,
-            *(_number(scores[name]) for name in MEASURES),
+            *_scores(scores),
             *printed,
             paper.get("data", "–"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _precision(row: dict[str, Any]) -> str:
+    """Arithmetic that a row was trained in; older rows have it in their recipe."""
+    return row["precision"] if "precision" in row else row["recipe"]["precision"]
+
+
+def _points(pattern: str) -> str:
+    return pattern.partition(":")[2] or "–"
+
+
+def _scores(scores: dict[str, Any]) -> list[str]:
+    return [_number(scores[name]) for name in MEASURES]
 
 
 def _claim(claim: dict[str, Any]) -> list[str]:
