@@ -123,7 +123,7 @@ class DepthNode(Node):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", RuntimeWarning)
-                self._estimator = DepthEstimator(
+                estimator = DepthEstimator(
                     weights=asked.weights,
                     device=asked.device,
                     precision=asked.precision,
@@ -131,16 +131,17 @@ class DepthNode(Node):
                     threads=asked.threads,
                     anchor=asked.anchor,
                 )
-                self._estimator.warm_up()
+                estimator.warm_up()
         except (CheckpointError, ValueError, OSError) as error:
             raise NodeFailure(" ".join(str(error).split())) from error
         for warning in caught:
             if issubclass(warning.category, RuntimeWarning):
                 self.get_logger().warning(str(warning.message))
-        self.report.loaded(self._estimator)
+        self.report.loaded(estimator)
         self.inputs.start()
         self._watchdog.feed()
         self._points_watchdog.feed()
+        self._estimator = estimator  # last: from here on the watchdogs ask for output
 
     def _process(self, frame: Frame) -> None:
         """One frame: decode, points, network, publish; only as far as someone subscribes."""
