@@ -24,7 +24,30 @@ __all__ = [
 WIDTH = 160  # of tables that go into a file or a pipe
 COLUMNS = 10  # of measures in one table; more are shown below it
 
-METHODS = ("mean", "nearest", "linear", "smooth", "coarse", "refined")
+METHODS = ("mean", "nearest", "linear", "smooth", "morphological", "coarse", "refined")
+#: tables of single figures: title, then (key or path in a method's scores, column)
+PLACES = (
+    "inside and outside the scanned band",
+    ("inside.rmse", "RMSE inside"),
+    ("inside.rel", "rel inside"),
+    ("outside.rmse", "RMSE outside"),
+    ("outside.rel", "rel outside"),
+)
+EDGES = (
+    "depth edges (jumps > 10 %) between neighbours, and 4 apart; pixels of 640 across, at most 10",
+    ("dbe_acc", "accuracy"),
+    ("dbe_comp", "completeness"),
+    ("dbe_acc_160", "accuracy, 4 apart"),
+    ("dbe_comp_160", "completeness, 4 apart"),
+    ("edge_images", "images"),
+    ("without_edges", "without edges"),
+    ("change_median", "change by stage two m"),
+)
+ALIGNED = (
+    "each image brought to the truth's scale by the median ratio",
+    ("aligned_rmse", "RMSE"),
+    ("aligned_rel", "rel"),
+)
 TRAJECTORY = (
     ("ate_rmse", "ATE m"),
     ("rpe_rmse", "RPE m/frame"),
@@ -112,7 +135,8 @@ def evaluation_tables(report: dict, measures: Sequence[str] | None = None) -> li
         notes.append(f"left out, frames without depth: {counts}")
     notes += _counts(report)
     depths[-1].caption = "\n".join(notes)
-    tables = [*depths, _confidence(report)]
+    tables = [*depths, *(_figures(report, *one) for one in (PLACES, EDGES, ALIGNED))]
+    tables += [_confidence(report), _temporal(report)]
     if any("ate_rmse" in row for row in report["results"].values()):
         tables += [_trajectories(report), _maps(report)]
     return [table for table in tables if table.row_count]
@@ -154,6 +178,27 @@ def _counts(report: dict) -> list[str]:
     return notes
 
 
+def _figures(report: dict, title: str, *columns: tuple[str, str]) -> Table:
+    """Return a row a method that has the first of the figures."""
+    table = Table(title=title)
+    for name in ("sparse", "method", *(label for _, label in columns)):
+        table.add_column(name, justify="left" if name in ("sparse", "method") else "right")
+    for text, row in report["results"].items():
+        for method in (m for m in METHODS if m in row):
+            figures = [_at(row[method], key) for key, _ in columns]
+            if figures[0] is not None:
+                bold = "bold" if method == "refined" else None
+                table.add_row(text, method, *(number(f) for f in figures), style=bold)
+    return table
+
+
+def _at(scores: dict, path: str):
+    """Return what stands at "inside.rmse", or None."""
+    for key in path.split("."):
+        scores = (scores or {}).get(key)
+    return scores
+
+
 def _confidence(report: dict) -> Table:
     table = Table(title="confidence: probability of depth within 5 % of the truth")
     for name in (
@@ -162,14 +207,46 @@ def _confidence(report: dict) -> Table:
         "share within 5 %",
         "RMSE",
         "RMSE of the surest 80 %",
+        "by triangle spread",
+        "bins off by",
+        "at most",
+        "monotone",
     ):
         table.add_column(name, justify="right")
     for text, row in report["results"].items():
         c = row["confidence"]
         if c:
-            kept = f"{number(c['rmse_most_confident_80_percent'])} ({-c['reduction']:+.0%})"
-            right = number(c["within_5_percent"])
-            table.add_row(text, number(c["mean"]), right, number(c["rmse_all"]), kept)
+            drop = c.get("triangle_spread_drop")
+            table.add_row(
+                text,
+                number(c["mean"]),
+                number(c["within_5_percent"]),
+                number(c["rmse_all"]),
+                f"{number(c['rmse_most_confident_80_percent'])} ({-c['reduction']:+.0%})",
+                "-" if drop is None else f"{-drop:+.0%}",
+                f"{c['calibration_error_median']:.0%}",
+                f"{c['calibration_error_max']:.0%}",
+                "yes" if c["monotone"] else f"falls by {c['largest_fall']:.1%}",
+            )
+    return table
+
+
+def _temporal(report: dict) -> Table:
+    table = Table(title="frame to frame: median ratio to truth; depth moved into the next view")
+    for name in ("sparse", "method", "ratio", "its deviation", "moved rel", "to linear", "pairs"):
+        table.add_column(name, justify="left" if name in ("sparse", "method") else "right")
+    for text, row in report["results"].items():
+        found = row.get("temporal", {"ratio_mean": {}, "warped_rel": {}})
+        for method in (m for m in METHODS if m in found["ratio_mean"] | found["warped_rel"]):
+            table.add_row(
+                text,
+                method,
+                number(found["ratio_mean"].get(method)),
+                number(found["ratio_std"].get(method), 4),
+                number(found["warped_rel"].get(method), 4),
+                number(found["refined_to_linear"]) if method == "refined" else "",
+                number(found["pairs"]),
+            )
     return table
 
 
