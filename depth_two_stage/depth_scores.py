@@ -19,10 +19,13 @@ class DepthScores:
     """Gathers images; `aligned` also measures each answer brought to the truth by one factor.
 
     The factor is the median of truth / answer in the image: what is left is not the scale's error.
+    Where some method has no answer, the usual measures are also taken on the pixels `common` to
+    all: errors of different pixels do not compare.
     """
 
     def __init__(self, aligned: bool = False) -> None:
         self.aligned = aligned
+        self.partial = False
         self.whole: dict[str, Accumulator] = {}
         self.parts: dict[str, dict[str, Accumulator]] = {}
         self.boundaries: BoundaryErrors | None = None
@@ -40,15 +43,21 @@ class DepthScores:
         `invalid` pixels of the recorded truth were no depth. `band` (H, W) bool says where the
         usual measures are taken `inside`, and elsewhere `outside`.
         """
+        common = np.logical_and.reduce([answer > 0 for answer in answers.values()])
+        masks = {} if band is None else dict(zip(PARTS, (band, ~band), strict=True))
+        if ((target > 0) & ~common).any():
+            self.partial = True
+            masks["common"] = common
         for name, answer in answers.items():
             scores = score(answer, target, low=0.0)
             scores["invalid_targets"] += invalid
             self.whole.setdefault(name, Accumulator()).add(scores)
             parts = self.parts.setdefault(name, {})
-            if band is not None:
-                for part, mask in zip(PARTS, (band, ~band), strict=True):
-                    scores = score(answer, np.where(mask, target, 0), low=0.0, measures=METRICS)
-                    parts.setdefault(part, Accumulator(METRICS)).add(scores)
+            if "common" not in masks:
+                parts.setdefault("common", Accumulator(METRICS)).add(scores)
+            for part, mask in masks.items():
+                scores = score(answer, np.where(mask, target, 0), low=0.0, measures=METRICS)
+                parts.setdefault(part, Accumulator(METRICS)).add(scores)
             if self.aligned:
                 factor = median_ratio(target, answer) or 1.0
                 scores = score(answer * factor, target, low=0.0, measures=ALIGNED)
@@ -73,6 +82,8 @@ class DepthScores:
         for name, whole in self.whole.items():
             parts = {part: one.result(pooled) for part, one in self.parts[name].items()}
             aligned = parts.pop("aligned", {})
+            if not self.partial:
+                del parts["common"]
             result[name] = whole.result(pooled) | parts
             result[name] |= {f"aligned_{key}": aligned[key] for key in ALIGNED if aligned}
             if self.boundaries is not None:

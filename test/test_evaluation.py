@@ -17,13 +17,13 @@ from depth_two_stage.confidence import Confidence
 from depth_two_stage.datasets import DatasetError, open_dataset
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.evaluation import Plan, default_sparse, evaluate
+from depth_two_stage.evaluation_tables import evaluation_tables
 from depth_two_stage.interpolation import linear, triangle_spread
 from depth_two_stage.metrics import GROUPS, MEASURES, METRICS, chosen, score
 from depth_two_stage.morphology import morphological
 from depth_two_stage.protocols import GARG, PROTOCOLS
 from depth_two_stage.reconstruction import surface_points, surface_scores
 from depth_two_stage.scan_band import scan_band
-from depth_two_stage.tables import evaluation_tables
 
 SPEC = {
     "stage_one": {"name": "fcrn", "encoder": "resnet18", "decoder": "upproj", "width": 0.125},

@@ -24,8 +24,8 @@ FLOORS = (
     "adversarial_losses anchoring boundaries checkpoints confidence consistency losses metrics"
     " networks recipes runtimes scan_band",
     # Arrays in, arrays out; and what measures that.
-    "benchmark calibration depth_scores doubt estimator evaluation map_evaluation prediction slam"
-    " tables training training_data training_stages training_state",
+    "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables map_evaluation"
+    " prediction slam tables training training_data training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.

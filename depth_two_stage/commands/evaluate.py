@@ -143,7 +143,7 @@ def command(
     """Measure depth, trajectory and map on a recording, frame by frame, without ROS."""
     if deterministic:
         threads = pin()
-    from depth_two_stage import calibration, evaluation, files, metrics, tables
+    from depth_two_stage import calibration, evaluation, evaluation_tables, files, metrics, tables
     from depth_two_stage.datasets import open_dataset
     from depth_two_stage.estimator import DepthEstimator
 
@@ -189,9 +189,9 @@ def command(
             if len(reports) > 1:
                 report["anchors"] = {r["anchor"]: r["results"] for r in reports}
     if calibrate:
-        tables.show(tables.calibration_line(report))
+        tables.show(evaluation_tables.calibration_line(report))
     for one in [report] if calibrate else reports:
-        tables.show(*tables.evaluation_tables(one, columns))
+        tables.show(*evaluation_tables.evaluation_tables(one, columns))
     if json_file is not None:
         files.write_json(json_file, report)
 
