@@ -28,6 +28,7 @@ from depth_two_stage.naming import nearest
 from depth_two_stage.odometry import gate_statistics
 from depth_two_stage.protocols import PROTOCOLS
 from depth_two_stage.scan_band import scan_band
+from depth_two_stage.unfamiliar import COLOURS, recoloured
 
 __all__ = ["Plan", "default_sparse", "evaluate", "mean_depth"]
 
@@ -44,7 +45,8 @@ class Plan:
     `sparse` are patterns as on the command line. `baselines` adds nearest, linear and smooth
     interpolation and morphological completion, and what the spread of linear interpolation's
     triangles is worth as a confidence; without points the mean depth of the training split.
-    `temporal` measures from frame to frame. With `slam`, `depth` (predicted or sensor) is fused
+    `temporal` measures from frame to frame. `colours` is how the network sees the image (recorded,
+    inverted, night). With `slam`, `depth` (predicted or sensor) is fused
     from `poses` (odometry, or given: the true ones).
     """
 
@@ -54,6 +56,7 @@ class Plan:
     pooled: bool = False
     seed: int = 0
     temporal: bool = False
+    colours: str = "recorded"
     slam: bool = False
     depth: str = "predicted"
     poses: str = "odometry"
@@ -62,7 +65,8 @@ class Plan:
     pictures_count: int = 12
 
     def __post_init__(self) -> None:
-        for name, known in (("protocol", PROTOCOLS), ("depth", DEPTHS), ("poses", POSES)):
+        choices = {"protocol": PROTOCOLS, "colours": COLOURS, "depth": DEPTHS, "poses": POSES}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 expected = ", ".join(known)
                 given = getattr(self, name)
@@ -105,6 +109,7 @@ def evaluate(
         "protocol_terms": PROTOCOLS[plan.protocol].terms(),
         "averaging": "per pixel" if plan.pooled else "per image, then over images",
         "seed": plan.seed,
+        "colours": plan.colours,
     }
     if plan.slam:
         report |= {"slam_depth": plan.depth, "slam_poses": plan.poses}
@@ -176,6 +181,7 @@ class Row:
         recorded, sample = sample, self.protocol.prepare(sample)
         sparse, truth = self.samples(index, sample)
         rgb, camera = self.protocol.view(sample.rgb, sample.camera)
+        rgb = recoloured(rgb, self.plan.colours, np.random.default_rng([self.plan.seed, index]))
         estimate = self.estimator(rgb, sparse, camera)
         size = sample.camera.size
         depths = {

@@ -129,6 +129,17 @@ def test_disturbed_points_are_those_of_the_clean_pattern_and_the_truth_stays(est
     assert moved["linear"]["rmse"] > clean["linear"]["rmse"]
 
 
+def test_the_network_sees_other_colours_the_truth_and_the_points_stay(estimator, room):
+    plan = Plan(("bernoulli:100",), baselines=True, colours="inverted")
+    report = evaluate(room[:1], estimator, plan)
+    row, sample = report["results"]["bernoulli:100"], room[0]
+    plain = evaluate(room[:1], estimator, Plan(("bernoulli:100",), True))["results"]
+    assert report["colours"] == "inverted" and row["linear"] == plain["bernoulli:100"]["linear"]
+    none = evaluate([sample], estimator, replace(plan, sparse=("none",)))["results"]["none"]
+    answer = estimator(255 - sample.rgb, None, sample.camera).depth
+    assert none["refined"]["rmse"] == pytest.approx(score(answer, sample.depth)["rmse"])
+
+
 def test_from_frame_to_frame(estimator, room):
     report = evaluate(room[:3], estimator, Plan(("bernoulli:100", "none"), temporal=True))
     drawn, none = (report["results"][text]["temporal"] for text in ("bernoulli:100", "none"))
@@ -238,6 +249,7 @@ def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
         ({"protocol": "F"}, "protocol: expected one of full, E, eigen, centre, make3d, .* got 'F'"),
         ({"protocol": "eigne"}, "got 'eigne'; nearest: eigen"),
         ({"protocol": "E", "slam": True}, "--slam: expected a protocol that keeps the camera's ge"),
+        ({"colours": "day"}, "colours: expected one of recorded, inverted, night, got 'day'"),
         ({"depth": "x"}, "depth: expected one of predicted, sensor, got 'x'"),
         ({"poses": "x"}, "poses: expected one of odometry, given, got 'x'"),
         ({"sparse": ("bernoulli:-1",)}, "sparse: expected"),

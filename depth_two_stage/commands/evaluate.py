@@ -97,6 +97,14 @@ def command(
         Optional[list[str]],  # noqa: UP045
         typer.Option("-p", help="NAME=VALUE of mapping_node's parameters, for SLAM."),
     ] = None,
+    colours: Annotated[
+        str,
+        typer.Option(
+            "--colours",
+            help="How the network sees the image: recorded, inverted or night; unfamiliar ones "
+            "should lower the confidence.",
+        ),
+    ] = "recorded",
     half: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -166,6 +174,7 @@ def command(
         pooled=pooled,
         seed=seed,
         temporal=temporal,
+        colours=colours,
         slam=slam,
         depth=depth,
         poses=poses,
