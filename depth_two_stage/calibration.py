@@ -14,7 +14,9 @@ from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.framing import Framing
 
-__all__ = ["PATTERNS", "calibrate"]
+__all__ = ["HALVES", "PATTERNS", "calibrate", "half_of"]
+
+HALVES = ("first", "second")
 
 #: what the weights for points are fitted to, all together; "none" has its own
 PATTERNS = (
@@ -39,6 +41,19 @@ class Recorder:
         return np.ones_like(refined)
 
 
+def half_of(dataset: Sequence[Sample], name: str) -> Sequence[Sample]:
+    """Return the first half of a recording, to which `calibrate` fits, or the second, the rest.
+
+    ValueError for another name, and where there are no two frames.
+    """
+    if name not in HALVES:
+        raise ValueError(f"half: expected one of {', '.join(HALVES)}, got {name!r}")
+    if len(dataset) < 2:
+        raise ValueError(f"half: expected at least 2 frames, got {len(dataset)}")
+    half = len(dataset) // 2
+    return dataset[:half] if name == "first" else dataset[half:]
+
+
 def calibrate(
     dataset: Sequence[Sample],
     weights: str,
@@ -54,7 +69,7 @@ def calibrate(
     """
     from depth_two_stage.evaluation import Plan, evaluate
 
-    half = len(dataset) // 2
+    first, second = (half_of(dataset, name) for name in HALVES)
     estimator = DepthEstimator(weights, **options)
     estimator.confidence = recorder = Recorder()
     fitted = {}
@@ -62,7 +77,7 @@ def calibrate(
         x, right = [], []
         for text in PATTERNS:
             if (text == "none") == (name == "no_points"):
-                for index, sample in enumerate(progress(dataset[:half], f"fit {text}")):
+                for index, sample in enumerate(progress(first, f"fit {text}")):
                     some, good = draw(estimator, recorder, sample, text, [seed, index])
                     x.append(some)
                     right.append(good)
@@ -75,15 +90,13 @@ def calibrate(
             "checksum": estimator.checksum,
             "features": confidence.FEATURES,
             "weights": fitted,
-            "fitted_to": f"first {half} of {len(dataset)} frames",
+            "fitted_to": f"first {len(first)} of {len(dataset)} frames",
             "dataset": [getattr(dataset, name, None) for name in ("name", "split")],
             "anchor": estimator.anchor,
         },
     )
     estimator.confidence = confidence.Confidence(fitted)
-    report = evaluate(
-        dataset[half:], estimator, Plan((MEASURED, "none"), seed=seed), None, progress
-    )
+    report = evaluate(second, estimator, Plan((MEASURED, "none"), seed=seed), None, progress)
     return report | {"calibration": str(path), "formula": fitted}
 
 

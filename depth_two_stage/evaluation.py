@@ -16,20 +16,25 @@ import numpy as np
 
 from depth_two_stage import files, interpolation, pictures
 from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.consistency import Consistency
 from depth_two_stage.datasets import DatasetError, Sample, open_dataset
-from depth_two_stage.datasets.sparse import SparsePattern, own_points
+from depth_two_stage.datasets.sparse import SparsePattern, own_points, undisturbed
+from depth_two_stage.depth_scores import DepthScores
 from depth_two_stage.doubt import Doubt
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.map_evaluation import Reference, SlamRun
-from depth_two_stage.metrics import Accumulator, score
+from depth_two_stage.morphology import morphological
 from depth_two_stage.naming import nearest
 from depth_two_stage.odometry import gate_statistics
 from depth_two_stage.protocols import PROTOCOLS
+from depth_two_stage.scan_band import scan_band
+from depth_two_stage.unfamiliar import COLOURS, recoloured
 
 __all__ = ["Plan", "default_sparse", "evaluate", "mean_depth"]
 
 Progress = Callable[[Iterable, str], Iterable]
 DRAWN = ("bernoulli", "lines")  # patterns whose samples are taken from the depth
+SCANNED = ("lines", "points")  # patterns whose samples lie in a band
 DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
 
 
@@ -37,9 +42,12 @@ DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
 class Plan:
     """What is measured.
 
-    `sparse` are patterns as on the command line. `baselines` adds nearest and linear interpolation,
-    and without points the mean depth of the training split. With `slam`, `depth` (predicted or
-    sensor) is fused from `poses` (odometry, or given: the true ones).
+    `sparse` are patterns as on the command line. `baselines` adds nearest, linear and smooth
+    interpolation and morphological completion, and what the spread of linear interpolation's
+    triangles is worth as a confidence; without points the mean depth of the training split.
+    `temporal` measures from frame to frame. `colours` is how the network sees the image (recorded,
+    inverted, night). With `slam`, `depth` (predicted or sensor) is fused
+    from `poses` (odometry, or given: the true ones).
     """
 
     sparse: Sequence[str] = ("bernoulli:200",)
@@ -47,6 +55,8 @@ class Plan:
     protocol: str = "full"
     pooled: bool = False
     seed: int = 0
+    temporal: bool = False
+    colours: str = "recorded"
     slam: bool = False
     depth: str = "predicted"
     poses: str = "odometry"
@@ -55,7 +65,8 @@ class Plan:
     pictures_count: int = 12
 
     def __post_init__(self) -> None:
-        for name, known in (("protocol", PROTOCOLS), ("depth", DEPTHS), ("poses", POSES)):
+        choices = {"protocol": PROTOCOLS, "colours": COLOURS, "depth": DEPTHS, "poses": POSES}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 expected = ", ".join(known)
                 given = getattr(self, name)
@@ -98,6 +109,7 @@ def evaluate(
         "protocol_terms": PROTOCOLS[plan.protocol].terms(),
         "averaging": "per pixel" if plan.pooled else "per image, then over images",
         "seed": plan.seed,
+        "colours": plan.colours,
     }
     if plan.slam:
         report |= {"slam_depth": plan.depth, "slam_poses": plan.poses}
@@ -122,8 +134,9 @@ class Row:
             self.label += f"_{estimator.anchor}"
         self.protocol = PROTOCOLS[plan.protocol]
         self.mean = mean if self.pattern.kind == "none" else None
-        self.scores: dict[str, Accumulator] = {}
+        self.scores = DepthScores(aligned=self.pattern.kind == "none")
         self.doubt = Doubt()
+        self.temporal = Consistency() if plan.temporal else None
         self.points: list[int] = []
         self.timings: list[dict] = []
         self.without_depth = 0  # a bag may hold true depth in some of its frames only
@@ -148,7 +161,7 @@ class Row:
             drawn = self.pattern.kind in DRAWN
             wanted = f"sparse {self.text}" if drawn else "depth sensor"
             raise DatasetError(f"{wanted}: expected depth in some of the frames, got none")
-        result = {name: s.result(self.plan.pooled) for name, s in self.scores.items()}
+        result = self.scores.result(self.plan.pooled)
         if self.without_depth:
             result["frames_without_depth"] = self.without_depth
         result["confidence"] = self.doubt.result()
@@ -156,6 +169,8 @@ class Row:
         result["milliseconds"] = {
             name: float(np.median([t[name] for t in self.timings])) for name in self.timings[0]
         }
+        if self.temporal is not None:
+            result["temporal"] = self.temporal.result()
         if self.slam is not None:
             result |= self.slam.result() | {"map": self.compare_maps()}
         return result
@@ -166,16 +181,21 @@ class Row:
         recorded, sample = sample, self.protocol.prepare(sample)
         sparse, truth = self.samples(index, sample)
         rgb, camera = self.protocol.view(sample.rgb, sample.camera)
+        rgb = recoloured(rgb, self.plan.colours, np.random.default_rng([self.plan.seed, index]))
         estimate = self.estimator(rgb, sparse, camera)
         size = sample.camera.size
         depths = {
             "coarse": self.protocol.frame(estimate.coarse, size),
             "refined": self.protocol.frame(estimate.depth, size),
         }
+        spread = None
         if self.plan.baselines and sparse is not None and sparse.any():
+            triangles = interpolation.triangulate(sparse)
             depths["nearest"] = interpolation.nearest(sparse)
-            depths["linear"] = interpolation.linear(sparse)
+            depths["linear"] = interpolation.linear(sparse, triangles)
             depths["smooth"] = interpolation.smooth(sparse)
+            depths["morphological"] = morphological(sparse)
+            spread = interpolation.triangle_spread(sparse, triangles)
         if self.mean is not None:
             mean = self.protocol.seen(_resized(self.mean, recorded.camera.size))
             depths["mean"] = _resized(mean, size)
@@ -183,7 +203,9 @@ class Row:
         self.timings.append(estimate.timings_ms)
         if truth is not None:
             confidence = self.protocol.frame(estimate.confidence, size)
-            self.measure(depths, truth, confidence, sample.invalid_depth)
+            self.measure(sample, depths, truth, sparse, confidence, spread)
+        if self.temporal is not None:
+            self.follow(index, sample, depths, truth, sparse)
         if self.slam is not None:
             self.fuse(sample, estimate, depths)
         if picture:
@@ -199,7 +221,9 @@ class Row:
         Without sensor depth, half of the measured points are given and the other half is truth; if
         none are given, a protocol of scans has all of them as truth.
         """
-        rng = np.random.default_rng([self.plan.seed, index, zlib.crc32(self.text.encode())])
+        # A disturbed pattern has the points of the clean one, so that the two can be compared.
+        drawn_by = zlib.crc32(undisturbed(self.text).encode())
+        rng = np.random.default_rng([self.plan.seed, index, drawn_by])
         sparse = self.pattern(sample, rng)
         scanned = sample.points is not None or sample.sparse is not None
         if self.protocol.lidar and scanned and sparse is None and sample.depth is None:
@@ -209,18 +233,27 @@ class Row:
         given = rng.random(sparse.shape) < 0.5
         return np.where(given, sparse, np.float32(0)), np.where(given, np.float32(0), sparse)
 
-    def measure(self, depths: dict, truth: np.ndarray, confidence: np.ndarray, invalid: int):
-        """Score every method, and how well the confidence tells right from wrong.
-
-        `invalid` pixels of the truth were no depth in the recording (NaN, negative) and are none.
-        """
+    def measure(self, sample: Sample, depths: dict, truth, sparse, confidence, spread) -> None:
+        """Score every method, and how well the confidence tells right from wrong."""
         protocol = self.protocol
         target = protocol.truth(truth)
-        for name, depth in depths.items():
-            scores = score(protocol.answer(depth), target, low=0.0)
-            scores["invalid_targets"] += invalid
-            self.scores.setdefault(name, Accumulator()).add(scores)
-        self.doubt.add(protocol.answer(depths["refined"]), target, protocol.cut(confidence))
+        answers = {name: protocol.answer(depth) for name, depth in depths.items()}
+        band = None
+        if self.pattern.kind in SCANNED and sparse is not None:
+            band = protocol.cut(scan_band(sparse))
+        # What was no depth in the recording (NaN, negative) is none and counted.
+        self.scores.add(answers, target, sample.invalid_depth, band)
+        self.scores.add_change(protocol.cut(depths["coarse"]), protocol.cut(depths["refined"]))
+        if sample.depth is not None:  # points are no neighbours of each other
+            self.scores.add_boundaries(answers, target, truth.shape[1])
+        spread = None if spread is None else protocol.cut(spread)
+        self.doubt.add(answers["refined"], target, protocol.cut(confidence), spread)
+
+    def follow(self, index: int, sample: Sample, depths: dict, truth, sparse) -> None:
+        """Compare the frame with the one before it; linear interpolation is measured always."""
+        if "linear" not in depths and sparse is not None and sparse.any():
+            depths = depths | {"linear": interpolation.linear(sparse)}
+        self.temporal.add(index, sample, depths, truth)
 
     def fuse(self, sample: Sample, estimate, depths: dict) -> None:
         """Hand the frame to the SLAM core and to the maps it is compared with."""

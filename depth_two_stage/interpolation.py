@@ -11,7 +11,16 @@ import numpy as np
 
 from depth_two_stage.framing import resample
 
-__all__ = ["enlarge", "grid_coordinates", "linear", "nearest", "smooth", "spread"]
+__all__ = [
+    "enlarge",
+    "grid_coordinates",
+    "linear",
+    "nearest",
+    "smooth",
+    "spread",
+    "triangle_spread",
+    "triangulate",
+]
 
 CELLS = 160  # cells of the finest grid along the long side of the image
 LEVELS = (16, 8, 4, 2, 1)  # cell sizes of the grids, in finest cells
@@ -29,27 +38,54 @@ def nearest(sparse: np.ndarray) -> np.ndarray | None:
     return sparse[rows, columns]
 
 
-def linear(sparse: np.ndarray) -> np.ndarray | None:
-    """Interpolate over the Delaunay triangles of the samples, nearest outside their hull.
+def triangulate(sparse: np.ndarray):
+    """Return the triangles (`scipy.spatial.Delaunay`) of the samples of (H, W) m, 0 = none.
 
-    (H, W) metres, 0 = none → (H, W), or None without samples. Fewer than three samples, or samples
-    all on one line, span no triangle: then it is the nearest everywhere.
+    Its points are (row, column), row-major. None where the samples span no triangle: fewer than
+    three, or all on one line.
     """
-    from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import Delaunay, QhullError
 
-    outside = nearest(sparse)
     points = np.argwhere(sparse > 0)
     if len(points) < 3:
-        return outside
+        return None
     try:
-        triangles = Delaunay(points)
+        return Delaunay(points)
     except QhullError:  # all on one line
+        return None
+
+
+def linear(sparse: np.ndarray, triangles=None) -> np.ndarray | None:
+    """Interpolate over the Delaunay triangles of the samples, nearest outside their hull.
+
+    (H, W) metres, 0 = none → (H, W), or None without samples. Samples that span no triangle give
+    the nearest everywhere. `triangles` are those of `triangulate`, where they are known already.
+    """
+    from scipy.interpolate import LinearNDInterpolator
+
+    outside = nearest(sparse)
+    triangles = triangles or triangulate(sparse)
+    if triangles is None:
         return outside
-    values = sparse[points[:, 0], points[:, 1]]
     grid = np.indices(sparse.shape).reshape(2, -1).T
-    filled = LinearNDInterpolator(triangles, values)(grid).reshape(sparse.shape)
+    filled = LinearNDInterpolator(triangles, sparse[sparse > 0])(grid).reshape(sparse.shape)
     return np.where(np.isfinite(filled), filled, outside).astype(np.float32)
+
+
+def triangle_spread(sparse: np.ndarray, triangles=None) -> np.ndarray:
+    """Return how far the samples round each pixel differ, (H, W): a doubt without a network.
+
+    It is (farthest - nearest) / mean depth of the three samples of the pixel's triangle, as in
+    `linear`; outside the hull 1000 plus the pixels to the nearest sample, more than any triangle's.
+    """
+    empty = (sparse <= 0).astype(np.uint8)
+    spread = 1000 + cv2.distanceTransform(empty, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    triangles = triangles or triangulate(sparse)
+    if triangles is not None:
+        z = sparse[sparse > 0][triangles.simplices]
+        of = triangles.find_simplex(np.indices(sparse.shape).reshape(2, -1).T).reshape(sparse.shape)
+        spread = np.where(of >= 0, (np.ptp(z, axis=1) / z.mean(axis=1))[of], spread)
+    return spread
 
 
 def smooth(sparse: np.ndarray) -> np.ndarray | None:

@@ -13,7 +13,7 @@ Depth y' and truth y are metres unless a protocol says otherwise (D's are 0…1)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +29,8 @@ Terms = dict[str, np.ndarray]
 class Measure:
     """One measure: the mean over pixels of ``term``, and its square root if ``root``.
 
-    ``term`` is computed from the valid pixels' p, t, e = p - t and d = log p - log t. Per pixel,
-    the terms of all images are averaged before the root is taken.
+    ``term`` is computed from the valid pixels' p, t, e = p - t, d = log p - log t and
+    r = max(p/t, t/p). Per pixel, the terms of all images are averaged before the root is taken.
     """
 
     help: str
@@ -39,7 +39,7 @@ class Measure:
 
 
 def _below(limit: float) -> Callable[[Terms], np.ndarray]:
-    return lambda v: np.maximum(v["p"] / v["t"], v["t"] / v["p"]) < limit
+    return lambda v: v["r"] < limit
 
 
 def _rel(v: Terms) -> np.ndarray:
@@ -131,8 +131,14 @@ def chosen(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def score(depth: np.ndarray, truth: np.ndarray, low: float = 1e-3, high: float = np.inf) -> dict:
-    """Return every measure of `depth` against `truth`, both (H, W) metres, and the counts.
+def score(
+    depth: np.ndarray,
+    truth: np.ndarray,
+    low: float = 1e-3,
+    high: float = np.inf,
+    measures: Sequence[str] = tuple(MEASURES),
+) -> dict:
+    """Return the measures of `depth` against `truth`, both (H, W) metres, and the counts.
 
     A pixel of truth counts when it is finite and low < truth < high, with low ≥ 0. With no pixel
     that counts and has a prediction every measure is NaN.
@@ -155,10 +161,11 @@ def score(depth: np.ndarray, truth: np.ndarray, low: float = 1e-3, high: float =
         "invalid_targets": int(np.count_nonzero(~finite | (truth < 0))),
     }
     if pixels == counts["missing"]:
-        return dict.fromkeys(MEASURES, float("nan")) | counts
+        return dict.fromkeys(measures, float("nan")) | counts
     p, t = depth[valid].astype(np.float64), truth[valid].astype(np.float64)
-    terms = {"p": p, "t": t, "e": p - t, "d": np.log(p) - np.log(t)}
-    return {name: _mean(measure, terms) for name, measure in MEASURES.items()} | counts
+    ratio = p / t
+    terms = {"p": p, "t": t, "e": p - t, "d": np.log(ratio), "r": np.maximum(ratio, 1 / ratio)}
+    return {name: _mean(MEASURES[name], terms) for name in measures} | counts
 
 
 def _mean(measure: Measure, terms: Terms) -> float:
@@ -169,7 +176,8 @@ def _mean(measure: Measure, terms: Terms) -> float:
 class Accumulator:
     """Gathers the scores of images; images without a pixel to compare are counted, not averaged."""
 
-    def __init__(self) -> None:
+    def __init__(self, measures: Sequence[str] = tuple(MEASURES)) -> None:
+        self.measures = tuple(measures)
         self.scores: list[dict] = []
 
     def add(self, scores: dict) -> None:
@@ -188,10 +196,10 @@ class Accumulator:
         pixels = sum(s["pixels"] for s in self.scores)
         missing = sum(s["missing"] for s in self.scores)
         weights = np.array([s["pixels"] - s["missing"] if pooled else 1 for s in used], np.float64)
-        result = dict.fromkeys(MEASURES)
-        for name, measure in MEASURES.items() if used else ():
+        result = dict.fromkeys(self.measures)
+        for name in self.measures if used else ():
             values = np.array([s[name] for s in used])
-            if pooled and measure.root:
+            if pooled and MEASURES[name].root:
                 result[name] = float(np.sqrt(np.average(values**2, weights=weights)))
             else:
                 result[name] = float(np.average(values, weights=weights))

@@ -1,39 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports of evaluate, predict and benchmark as tables for people."""
+"""Reports of predict, benchmark and compare as tables for people, and how tables are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from depth_two_stage.metrics import GROUPS
-
 __all__ = [
     "Bars",
     "benchmark_table",
-    "calibration_line",
     "comparison_tables",
-    "evaluation_tables",
+    "number",
     "prediction_table",
     "show",
 ]
 
 WIDTH = 160  # of tables that go into a file or a pipe
-COLUMNS = 10  # of measures in one table; more are shown below it
-
-METHODS = ("mean", "nearest", "linear", "smooth", "coarse", "refined")
-TRAJECTORY = (
-    ("ate_rmse", "ATE m"),
-    ("rpe_rmse", "RPE m/frame"),
-    ("rpe_second_rmse", "RPE m/s"),
-    ("lost_frames", "lost"),
-    ("fused_frames", "fused"),
-    ("slam_frames", "frames"),
-    ("frames_without_pose", "without pose"),
-)
 
 
 def show(*things) -> None:
@@ -81,126 +66,6 @@ def number(value, digits: int = 3) -> str:
     if value is None:
         return "-"
     return str(value) if isinstance(value, (int, str)) else f"{value:.{digits}f}"
-
-
-def evaluation_tables(report: dict, measures: Sequence[str] | None = None) -> list[Table]:
-    """Return the depth table, and with SLAM those of trajectories and meshes.
-
-    `measures` are the columns; without them those that the protocol's authors report.
-    """
-    terms = report["protocol_terms"]
-    measures = measures or GROUPS[terms["measures"]]
-    title = (
-        f"{report['dataset']} {report['split'] or ''}: {report['frames']} frames, "
-        f"{report['weights']} ({report['engine']} {report['precision']}), anchor "
-        f"{report['anchor']}, protocol {report['protocol']}, mean {report['averaging']}"
-    )
-    rows = -(-len(measures) // COLUMNS)  # of columns, one table each, alike in width
-    share = -(-len(measures) // rows)
-    depths = [
-        _errors(report, measures[start : start + share], title if start == 0 else None)
-        for start in range(0, len(measures), share)
-    ]
-    left_out = {
-        text: row["frames_without_depth"]
-        for text, row in report["results"].items()
-        if "frames_without_depth" in row
-    }
-    notes = [f"protocol {report['protocol']}: {terms['help']}"]
-    if left_out:
-        counts = ", ".join(f"{text} {count}" for text, count in left_out.items())
-        notes.append(f"left out, frames without depth: {counts}")
-    notes += _counts(report)
-    depths[-1].caption = "\n".join(notes)
-    tables = [*depths, _confidence(report)]
-    if any("ate_rmse" in row for row in report["results"].values()):
-        tables += [_trajectories(report), _maps(report)]
-    return [table for table in tables if table.row_count]
-
-
-def _errors(report: dict, measures: Sequence[str], title: str | None) -> Table:
-    table = Table(title=title)
-    for name in ("sparse", "points", "method", *measures, "coverage"):
-        table.add_column(name, justify="left" if name in ("sparse", "method") else "right")
-    for text, row in report["results"].items():
-        for method in (m for m in METHODS if m in row):
-            scores = row[method]
-            table.add_row(
-                text,
-                number(row["points"], 0),
-                method,
-                *(number(scores[name]) for name in measures),
-                number(scores["coverage"]),
-                style="bold" if method == "refined" else None,
-            )
-    return table
-
-
-def _counts(report: dict) -> list[str]:
-    """Return what was left out of the figures of the refined depth, where anything was."""
-    named = {
-        "missing": "predictions missing where truth stands",
-        "invalid_targets": "pixels of truth that are no depth (NaN, infinite, negative)",
-        "empty": "images without a pixel to compare",
-    }
-    notes = []
-    for key, name in named.items():
-        counts = {
-            t: row["refined"][key] for t, row in report["results"].items() if "refined" in row
-        }
-        if any(counts.values()):
-            found = ", ".join(f"{text} {count}" for text, count in counts.items())
-            notes.append(f"left out, {name}: {found}")
-    return notes
-
-
-def _confidence(report: dict) -> Table:
-    table = Table(title="confidence: probability of depth within 5 % of the truth")
-    for name in (
-        "sparse",
-        "mean confidence",
-        "share within 5 %",
-        "RMSE",
-        "RMSE of the surest 80 %",
-    ):
-        table.add_column(name, justify="right")
-    for text, row in report["results"].items():
-        c = row["confidence"]
-        if c:
-            kept = f"{number(c['rmse_most_confident_80_percent'])} ({-c['reduction']:+.0%})"
-            right = number(c["within_5_percent"])
-            table.add_row(text, number(c["mean"]), right, number(c["rmse_all"]), kept)
-    return table
-
-
-def _trajectories(report: dict) -> Table:
-    depth, poses = report["slam_depth"], report["slam_poses"]
-    table = Table(title=f"trajectory, {depth} depth, poses from {poses}")
-    for name in ("sparse", *(label for _, label in TRAJECTORY)):
-        table.add_column(name, justify="right")
-    for text, row in report["results"].items():
-        table.add_row(text, *(number(row[key]) for key, _ in TRAJECTORY))
-    return table
-
-
-def _maps(report: dict) -> Table:
-    table = Table(title="mesh against the mesh of sensor depth from true poses, at 5 cm")
-    names = ("fscore", "precision", "recall", "accuracy", "completeness")
-    for name in ("sparse", "depth", *names):
-        table.add_column(name, justify="right")
-    for text, row in report["results"].items():
-        for method, scores in row["map"].items():
-            table.add_row(text, method, *(number(scores[name]) for name in names))
-    return table
-
-
-def calibration_line(report: dict) -> str:
-    """Return where the calibration went and what it does on the other half."""
-    c = report["results"]["bernoulli:200"]["confidence"]
-    return (
-        f"wrote {report['calibration']}; other half, 200 samples: dropping the least confident "
-        f"20 % lowers RMSE by {c['reduction']:.1%}"
-    )
 
 
 def prediction_table(rows: list[dict]) -> Table:

@@ -11,16 +11,19 @@ import pytest
 import torch
 
 from depth_two_stage import files, networks
-from depth_two_stage.calibration import calibrate
+from depth_two_stage.boundaries import TrueEdges
+from depth_two_stage.calibration import calibrate, half_of
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.datasets import DatasetError, open_dataset
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.evaluation import Plan, default_sparse, evaluate
-from depth_two_stage.interpolation import linear
+from depth_two_stage.evaluation_tables import evaluation_tables
+from depth_two_stage.interpolation import linear, triangle_spread
 from depth_two_stage.metrics import GROUPS, MEASURES, METRICS, chosen, score
+from depth_two_stage.morphology import morphological
 from depth_two_stage.protocols import GARG, PROTOCOLS
 from depth_two_stage.reconstruction import surface_points, surface_scores
-from depth_two_stage.tables import evaluation_tables
+from depth_two_stage.scan_band import scan_band
 
 SPEC = {
     "stage_one": {"name": "fcrn", "encoder": "resnet18", "decoder": "upproj", "width": 0.125},
@@ -70,6 +73,88 @@ def test_figures_are_those_of_the_estimator(estimator, room):
     assert one["linear"]["mae"] == pytest.approx(score(linear(sparse), sample.depth)["mae"])
     json.dumps(files.plain(report), allow_nan=False)
     assert all(table.row_count for table in evaluation_tables(report))
+
+
+def test_what_else_is_measured_of_a_frame_is_that_of_its_arrays(estimator, room):
+    sample = room[0]
+    report = evaluate(room[:1], estimator, Plan(("points", "none"), baselines=True))
+    row, truth = report["results"]["points"], sample.depth
+    sparse = sample.camera.project(sample.points, sample.T_camera_lidar)
+    estimate = estimator(sample.rgb, sparse, sample.camera)
+    answers = {"morphological": morphological(sparse), "refined": estimate.depth}
+    band = scan_band(sparse)
+    for name, answer in answers.items():
+        assert row[name]["rmse"] == pytest.approx(score(answer, truth)["rmse"])
+        for part, mask in (("inside", band), ("outside", ~band)):
+            expected = score(answer, np.where(mask, truth, 0))
+            assert row[name][part]["rmse"] == pytest.approx(expected["rmse"])
+            assert row[name][part]["pixels"] == expected["pixels"] > 0
+        edges = TrueEdges(truth, 160).compare(answer)
+        assert (row[name]["dbe_acc"], row[name]["dbe_comp"]) == pytest.approx(edges)
+    change = np.median(np.abs(estimate.depth - estimate.coarse))
+    assert row["refined"]["change_median"] == pytest.approx(change, rel=1e-5)
+    # Dropping the fifth of the refined depth that lies in the widest triangles.
+    valid = truth > 0
+    doubt, error = triangle_spread(sparse)[valid], (estimate.depth - truth)[valid]
+    kept = np.argsort(doubt, kind="stable")[: round(0.8 * len(doubt))]
+    left = np.sqrt(np.mean(error[kept] ** 2) / np.mean(error**2))
+    assert row["confidence"]["triangle_spread_drop"] == pytest.approx(1 - left, rel=1e-4)
+    assert len(row["confidence"]["bins"]) == 10 and "aligned_rmse" not in row["refined"]
+    # Without points: the same, brought to the truth's scale.
+    row, answer = report["results"]["none"], estimator(sample.rgb, None, sample.camera).depth
+    assert "inside" not in row["refined"] and "triangle_spread_drop" not in row["confidence"]
+    factor = np.median(truth[valid] / answer[valid])
+    expected = score(answer * factor, truth)
+    assert row["refined"]["aligned_rmse"] == pytest.approx(expected["rmse"], rel=1e-5)
+    assert row["refined"]["aligned_rel"] == pytest.approx(expected["rel"], rel=1e-5)
+    assert row["refined"]["aligned_rmse"] < row["refined"]["rmse"]
+    titles = " ".join(table.title or "" for table in evaluation_tables(report))
+    assert all(word in titles for word in ("scanned band", "depth edges", "truth's scale"))
+
+
+def test_a_band_is_reported_of_scans_alone(estimator, room):
+    report = evaluate(room[:1], estimator, Plan(("bernoulli:100",)))
+    assert "inside" not in report["results"]["bernoulli:100"]["refined"]
+    titles = " ".join(table.title or "" for table in evaluation_tables(report))
+    assert "scanned band" not in titles and "depth edges" in titles
+
+
+def test_disturbed_points_are_those_of_the_clean_pattern_and_the_truth_stays(estimator, room):
+    patterns = ("bernoulli:100", "bernoulli:100,outliers=0.2", "bernoulli:100,shift=8")
+    report = evaluate(room[:2], estimator, Plan(patterns, baselines=True))["results"]
+    clean, wrong, moved = (report[text] for text in patterns)
+    assert clean["points"] == wrong["points"] > moved["points"]
+    assert clean["nearest"]["pixels"] == wrong["nearest"]["pixels"] == moved["nearest"]["pixels"]
+    assert wrong["nearest"]["rmse"] > 1.5 * clean["nearest"]["rmse"]
+    assert moved["linear"]["rmse"] > clean["linear"]["rmse"]
+
+
+def test_the_network_sees_other_colours_the_truth_and_the_points_stay(estimator, room):
+    plan = Plan(("bernoulli:100",), baselines=True, colours="inverted")
+    report = evaluate(room[:1], estimator, plan)
+    row, sample = report["results"]["bernoulli:100"], room[0]
+    plain = evaluate(room[:1], estimator, Plan(("bernoulli:100",), True))["results"]
+    assert report["colours"] == "inverted" and row["linear"] == plain["bernoulli:100"]["linear"]
+    none = evaluate([sample], estimator, replace(plan, sparse=("none",)))["results"]["none"]
+    answer = estimator(255 - sample.rgb, None, sample.camera).depth
+    assert none["refined"]["rmse"] == pytest.approx(score(answer, sample.depth)["rmse"])
+
+
+def test_from_frame_to_frame(estimator, room):
+    report = evaluate(room[:3], estimator, Plan(("bernoulli:100", "none"), temporal=True))
+    drawn, none = (report["results"][text]["temporal"] for text in ("bernoulli:100", "none"))
+    assert drawn["pairs"] == none["pairs"] == 2
+    assert set(drawn["warped_rel"]) == {"refined", "linear"}  # without --baselines too
+    assert set(none["warped_rel"]) == {"refined"} and none["refined_to_linear"] is None
+    ratios = []
+    for sample in room[:3]:
+        answer = estimator(sample.rgb, None, sample.camera).depth
+        ratios.append(np.median((answer / np.maximum(sample.depth, 1e-9))[sample.depth > 0]))
+    assert none["ratio_std"]["refined"] == pytest.approx(np.std(ratios), rel=1e-4)
+    assert "refined" in [list(t.columns[1].cells) for t in evaluation_tables(report)][-1]
+    lost = [replace(sample, T_world_camera=None) for sample in room[:2]]
+    with pytest.raises(ValueError, match="temporal: expected true poses of consecutive frames"):
+        evaluate(lost, estimator, Plan(("none",), temporal=True))
 
 
 def test_two_runs_are_identical_and_the_seed_matters(estimator, room):
@@ -164,6 +249,7 @@ def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
         ({"protocol": "F"}, "protocol: expected one of full, E, eigen, centre, make3d, .* got 'F'"),
         ({"protocol": "eigne"}, "got 'eigne'; nearest: eigen"),
         ({"protocol": "E", "slam": True}, "--slam: expected a protocol that keeps the camera's ge"),
+        ({"colours": "day"}, "colours: expected one of recorded, inverted, night, got 'day'"),
         ({"depth": "x"}, "depth: expected one of predicted, sensor, got 'x'"),
         ({"poses": "x"}, "poses: expected one of odometry, given, got 'x'"),
         ({"sparse": ("bernoulli:-1",)}, "sparse: expected"),
@@ -191,6 +277,17 @@ def test_calibration_is_written_beside_the_weights_and_used(weights, tmp_path):
     gap = [abs(c["mean"] - c["within_5_percent"]) for c in (fitted, plain)]
     assert gap[0] < gap[1] and gap[0] < 0.15
     assert fitted["reduction"] > 0
+
+
+def test_halves_are_those_of_the_calibration():
+    frames = open_dataset("rendered", ".", "frames:7,size:120x160")
+    first, second = (half_of(frames, name) for name in ("first", "second"))
+    names = [frames.names[i] for i in range(7)]
+    assert [s.name for s in first] == names[:3] and [s.name for s in second] == names[3:]
+    with pytest.raises(ValueError, match="half: expected one of first, second, got 'third'"):
+        half_of(frames, "third")
+    with pytest.raises(ValueError, match="half: expected at least 2 frames, got 1"):
+        half_of(frames[:1], "first")
 
 
 def test_protocols_shape_what_is_compared(estimator, room):

@@ -4,7 +4,13 @@
 import numpy as np
 import pytest
 
-from depth_two_stage.interpolation import linear, nearest, smooth
+from depth_two_stage.interpolation import (
+    linear,
+    nearest,
+    smooth,
+    triangle_spread,
+    triangulate,
+)
 
 
 def plane(height=40, width=60):
@@ -62,3 +68,24 @@ def test_smooth_takes_any_number_of_samples(n):
     assert smooth(sparse * 0) is None
     every = np.full((30, 50), 3.0, np.float32)
     np.testing.assert_allclose(smooth(every), 3.0, rtol=1e-5)
+
+
+def test_the_spread_of_a_triangle_and_the_distance_outside_by_hand():
+    sparse = np.zeros((11, 21), np.float32)
+    sparse[0, 0], sparse[10, 0], sparse[0, 10] = 1, 2, 3
+    spread = triangle_spread(sparse)
+    inside = np.add.outer(np.arange(11), np.arange(21)) <= 10
+    np.testing.assert_allclose(spread[inside], (3 - 1) / 2)
+    assert spread[0, 20] == 1010 and spread[10, 7] == 1007
+    assert (spread[~inside] > 1000).all()
+    two = np.where(sparse < 3, sparse, 0)
+    assert (triangle_spread(two) >= 1000).all() and triangle_spread(two)[3, 4] == 1005
+
+
+def test_triangles_that_are_known_change_nothing():
+    rng = np.random.default_rng(0)
+    sparse = np.where(rng.random((60, 80)) < 0.03, rng.uniform(1, 9, (60, 80)), 0)
+    sparse = sparse.astype(np.float32)
+    triangles = triangulate(sparse)
+    np.testing.assert_array_equal(linear(sparse, triangles), linear(sparse))
+    np.testing.assert_array_equal(triangle_spread(sparse, triangles), triangle_spread(sparse))

@@ -6,7 +6,8 @@ import pytest
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.datasets import DatasetError, Sample
-from depth_two_stage.datasets.sparse import Beams, SparsePattern, bernoulli, scan
+from depth_two_stage.datasets.disturbances import Disturbance, shifted
+from depth_two_stage.datasets.sparse import Beams, SparsePattern, bernoulli, scan, undisturbed
 
 CAMERA = Camera(320, 240, 260.0, 260.0, 160.0, 120.0)
 
@@ -146,7 +147,9 @@ def test_truth_is_needed_to_sample_it():
     "text",
     ["", "some", "bernoulli", "bernoulli:-1", "bernoulli:x", "bernoulli:1.5", "lines:0", "lines",
      "points:3", "none:1", "lines:16,beam=3", "lines:16,noise=x", "lines:16,dropout=2",
-     "bernoulli:5,noise=1"],
+     "bernoulli:5,noise=1", "bernoulli:5,outliers=1.1", "bernoulli:5,wrong=-0.1",
+     "bernoulli:5,shift=65", "lines:4,shift=nan", "bernoulli:5,outliers=0.6,wrong=0.6",
+     "bernoulli:5,outlier=0.1", "points,shift=8", "none,shift=8", "lines:0,shift=8"],
 )  # fmt: skip
 def test_unknown_patterns_are_refused(text):
     with pytest.raises(DatasetError, match=r"^sparse: expected"):
@@ -157,3 +160,51 @@ def test_patterns_print_as_they_are_written():
     for text in ("none", "points", "bernoulli:200", "lines:16"):
         assert str(SparsePattern.parse(text)) == text
     assert SparsePattern.parse("lines:8,elevation=10").beams.elevation == 10
+
+
+def test_outliers_are_a_share_of_the_points_and_uniform_in_half_a_metre_to_ten():
+    depth = np.full(CAMERA.size, 20.0, np.float32)  # which no outlier can be
+    pattern = SparsePattern.parse("bernoulli:2000,outliers=0.25")
+    sparse = pattern(sample(depth), np.random.default_rng(0))
+    found = sparse[(sparse > 0) & (sparse < 20)]
+    assert len(found) == round(0.25 * np.count_nonzero(sparse))
+    assert 0.5 <= found.min() < 0.7 and 9.8 < found.max() <= 10
+    assert found.mean() == pytest.approx(5.25, abs=0.5)  # its standard deviation is 0.12
+    assert sparse.dtype == np.float32
+
+
+def test_wrong_points_are_thirty_percent_off_in_either_direction_and_no_outliers():
+    depth = np.full(CAMERA.size, 20.0, np.float32)
+    points = bernoulli(depth, 2000, np.random.default_rng(0))
+    sparse = Disturbance(outliers=0.1, wrong=0.2)(points, np.random.default_rng(1))
+    n = np.count_nonzero(points)
+    values, counts = np.unique(np.round(sparse[sparse > 10], 3), return_counts=True)
+    assert values.tolist() == [14, 20, 26]
+    assert counts[1] == n - round(0.1 * n) - round(0.2 * n)
+    assert abs(counts[0] - counts[2]) < 4 * (0.2 * n) ** 0.5
+    assert np.array_equal(points > 0, sparse > 0) and (points[points > 0] == 20).all()
+
+
+def test_a_shift_moves_all_points_alike_and_loses_those_that_leave():
+    points = np.zeros((20, 30), np.float32)
+    points[0, 0], points[10, 10], points[19, 29] = 1, 2, 3
+    moved = shifted(points, -1, 2)
+    assert moved[9, 12] == 2 and np.count_nonzero(moved) == 1
+    directions = set()
+    for seed in range(20):
+        moved = Disturbance(shift=4)(points, np.random.default_rng(seed))
+        (row,), (column,) = np.nonzero(moved == 2)
+        assert np.hypot(row - 10, column - 10) == pytest.approx(4, abs=0.71)
+        directions.add((row, column))
+    assert len(directions) > 10
+
+
+def test_a_disturbed_pattern_disturbs_the_points_of_the_clean_one():
+    for text in ("bernoulli:150", "lines:16,noise=0.05"):
+        clean = SparsePattern.parse(text)(sample(ramp()), np.random.default_rng(7))
+        wrong = f"{text},wrong=0.5"
+        disturbed = SparsePattern.parse(wrong)(sample(ramp()), np.random.default_rng(7))
+        assert np.array_equal(clean > 0, disturbed > 0)
+        assert np.mean((clean == disturbed)[clean > 0]) == pytest.approx(0.5, abs=0.01)
+        assert undisturbed(wrong) == undisturbed(text) == text
+    assert undisturbed("lines:8,shift=2,noise=0.1,outliers=0.1") == "lines:8,noise=0.1"

@@ -10,11 +10,20 @@ import numpy as np
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.datasets import DatasetError, Sample
+from depth_two_stage.datasets.disturbances import LIMITS as DISTURBANCES
+from depth_two_stage.datasets.disturbances import Disturbance
 
 #: LiDAR axes (x forward, y left, z up; REP 103) seen from an optical frame (x right, y down,
 #: z forward).
 R_CAMERA_LIDAR = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
 WANTED = "none, bernoulli:N, lines:N or points"
+#: smallest and largest value of a LiDAR's settings
+BEAMS = {
+    "elevation": (0.1, 89.0),
+    "azimuth_step": (0.01, 10.0),
+    "noise": (0.0, 1.0),
+    "dropout": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -122,13 +131,15 @@ class SparsePattern:
     kind: str
     count: int = 0
     beams: Beams = field(default_factory=Beams)
+    disturbance: Disturbance = field(default_factory=Disturbance)
 
     @classmethod
     def parse(cls, text: str) -> SparsePattern:
         """Read "none", "bernoulli:N" (N ≥ 0 expected samples), "lines:N" (N ≥ 1) or "points".
 
         A LiDAR's settings may follow: "lines:16,elevation=15,azimuth_step=0.4,noise=0.02,
-        dropout=0.1".
+        dropout=0.1"; and, of drawn samples and lines, those of a `Disturbance`:
+        "bernoulli:200,outliers=0.05", "lines:16,wrong=0.05,shift=8".
         """
         head, *settings = str(text).strip().split(",")
         kind, _, number = head.partition(":")
@@ -137,11 +148,16 @@ class SparsePattern:
         if kind not in ("bernoulli", "lines") or not number.isdecimal():
             raise DatasetError(f"sparse: expected {WANTED}, got {text!r}")
         count = int(number)
-        if kind == "bernoulli" and not settings:
-            return cls(kind, count)
-        if kind == "bernoulli" or count < 1:
+        limits = DISTURBANCES if kind == "bernoulli" else BEAMS | DISTURBANCES
+        values = _settings(text, settings, limits)
+        wrong = Disturbance(**{name: values.pop(name) for name in DISTURBANCES if name in values})
+        if wrong.outliers + wrong.wrong > 1:
+            raise DatasetError(f"sparse: expected outliers + wrong of at most 1, got {text!r}")
+        if kind == "bernoulli":
+            return cls(kind, count, disturbance=wrong)
+        if count < 1:
             raise DatasetError(f"sparse: expected {WANTED}, got {text!r}")
-        return cls(kind, count, Beams(count, **_beam_settings(text, settings)))
+        return cls(kind, count, Beams(count, **values), wrong)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.count}" if self.kind in ("bernoulli", "lines") else self.kind
@@ -155,8 +171,16 @@ class SparsePattern:
         if sample.depth is None:
             raise DatasetError(f"sparse {self}: expected depth in {sample.name}, got none")
         if self.kind == "bernoulli":
-            return bernoulli(sample.depth, self.count, rng)
-        return lines(sample.depth, sample.camera, self.beams, rng)
+            sparse = bernoulli(sample.depth, self.count, rng)
+        else:
+            sparse = lines(sample.depth, sample.camera, self.beams, rng)
+        return self.disturbance(sparse, rng)
+
+
+def undisturbed(text: str) -> str:
+    """Return the pattern's text without its disturbance: what its points are drawn by."""
+    parts = str(text).strip().split(",")
+    return ",".join(part for part in parts if part.partition("=")[0] not in DISTURBANCES)
 
 
 def bernoulli(depth: np.ndarray, count: float, rng: np.random.Generator) -> np.ndarray:
@@ -185,9 +209,9 @@ def own_points(sample: Sample) -> np.ndarray:
     return sample.sparse
 
 
-def _beam_settings(text: str, settings: list[str]) -> dict[str, float]:
-    low = {"elevation": 0.1, "azimuth_step": 0.01, "noise": 0.0, "dropout": 0.0}
-    high = {"elevation": 89.0, "azimuth_step": 10.0, "noise": 1.0, "dropout": 1.0}
+def _settings(
+    text: str, settings: list[str], limits: dict[str, tuple[float, float]]
+) -> dict[str, float]:
     values = {}
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -197,8 +221,9 @@ def _beam_settings(text: str, settings: list[str]) -> dict[str, float]:
             raise DatasetError(
                 f"sparse: expected name=number, got {setting!r} in {text!r}"
             ) from error
-        if name not in low or not low[name] <= values[name] <= high[name]:
-            raise DatasetError(
-                f"sparse: expected one of {', '.join(low)} in range, got {setting!r} in {text!r}"
+        if name not in limits or not limits[name][0] <= values[name] <= limits[name][1]:
+            ranges = ", ".join(
+                f"{key} ({low:g} to {high:g})" for key, (low, high) in limits.items()
             )
+            raise DatasetError(f"sparse: expected one of {ranges}, got {setting!r} in {text!r}")
     return values
