@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from depth_two_stage import __version__, files, networks, recipes
-from depth_two_stage.datasets import Sample, open_dataset
+from depth_two_stage.datasets import Sample
 from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.metrics import Accumulator, score
 from depth_two_stage.training import Run, specification
+from depth_two_stage.training_data import open_training
 
 from .grid import grid_pattern
 from .lock import alone
@@ -154,14 +155,12 @@ def check_row(
         return None
     recipe = recipe_of(row, plan, data)
     try:
-        _same(path, _completed(known["recipe"]), _facts(recipe))
+        _same(path, _comparable(recipes.completed(known["recipe"])), _facts(recipe))
         what = "number of measured frames"
         _same(path, {what: known["frames"]}, {what: frames})
         if at_hand:
-            part = recipe.data.limit or None
-            images = open_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split)[:part]
             what = "training images"
-            _same(path, {what: known["data_hash"]}, {what: images.list_hash})
+            _same(path, {what: known["data_hash"]}, {what: open_training(recipe.data).list_hash})
     except KeyError as error:
         raise ComparisonError(f"{path}: expected {error} in a row's file, got none") from error
     return known
@@ -183,16 +182,9 @@ def _facts(recipe: recipes.Recipe) -> dict[str, Any]:
 
 def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in facts.items() if k not in ("device", "save_every")}
-    return {**kept, "data": {k: v for k, v in facts["data"].items() if k != "root"}}
-
-
-def _completed(facts: dict[str, Any]) -> dict[str, Any]:
-    """A row's recipe with the defaults of what recipes could not yet say when it was trained."""
-    whole = _facts(recipes.Recipe())
-    for name, value in facts.items():
-        inner = isinstance(value, dict) and isinstance(whole.get(name), dict)
-        whole[name] = {**whole[name], **value} if inner else value
-    return whole
+    data = {k: v for k, v in facts["data"].items() if k != "root"}
+    data["mix"] = [{k: v for k, v in other.items() if k != "root"} for other in data["mix"]]
+    return {**kept, "data": data}
 
 
 def patterns(recipe: recipes.Recipe, samples: Sequence[int] = ()) -> list[str]:
