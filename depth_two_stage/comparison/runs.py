@@ -155,7 +155,7 @@ def check_row(
         return None
     recipe = recipe_of(row, plan, data)
     try:
-        _same(path, _comparable(recipes.completed(known["recipe"])), _facts(recipe))
+        _same(path, _completed(known["recipe"]), _facts(recipe))
         what = "number of measured frames"
         _same(path, {what: known["frames"]}, {what: frames})
         if at_hand:
@@ -185,6 +185,11 @@ def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
     data = {k: v for k, v in facts["data"].items() if k != "root"}
     data["mix"] = [{k: v for k, v in other.items() if k != "root"} for other in data["mix"]]
     return {**kept, "data": data}
+
+
+def _completed(facts: dict[str, Any]) -> dict[str, Any]:
+    """A row's recipe with the defaults of what recipes could not yet say when it was trained."""
+    return _comparable(recipes.completed(facts))
 
 
 def patterns(recipe: recipes.Recipe, samples: Sequence[int] = ()) -> list[str]:
