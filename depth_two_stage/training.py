@@ -252,7 +252,8 @@ class Run:
                 stream.write(json.dumps(line) + "\n")
 
     def _facts(self) -> dict[str, Any]:
-        return {
+        packed = {"source": self.data.source} if self.data.source else {}
+        return packed | {
             "recipe": dataclasses.asdict(self.recipe) | {"device": str(self.device)},
             "data_hash": self.data.list_hash,
             "frames": len(self.data),
@@ -277,8 +278,8 @@ class Run:
     def _resume(self) -> None:
         mine, facts = json.loads(json.dumps(self._facts())), read_facts(self.state_file)
         facts["recipe"] = completed(facts["recipe"])
-        for name in ("data_hash", "recipe"):
-            if facts[name] != mine[name]:
+        for name in ("data_hash", "source", "recipe"):
+            if facts.get(name) != mine.get(name):
                 others = different(mine[name], facts[name]) if name == "recipe" else ()
                 raise TrainingError(
                     f"{self.state_file}: expected the same {name} as the run to resume, "

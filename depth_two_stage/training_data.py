@@ -16,6 +16,7 @@ from torch import Tensor
 from .datasets import Dataset, Sample, open_dataset, without_extremes
 from .datasets.augmentation import Augmentation
 from .datasets.mixing import Mixture
+from .datasets.packed import Packing
 from .datasets.sensors import draw_points
 from .networks import NetworkSettings
 from .networks.inputs import assemble
@@ -33,6 +34,21 @@ def open_validation(data: Data) -> Sequence[Sample]:
     """The frames that are looked at during training; none where their number is 0."""
     looks = data.validation_limit
     return _open(data, data.validation_split)[:looks] if looks else ()
+
+
+def to_pack(data: Data) -> list[Packing]:
+    """What `--pack` writes: the training and validation frames as a run opens them, without a mix.
+
+    Where both are one split, it is packed once, with the frames of both.
+    """
+    looks = data.validation_limit
+    if looks and data.validation_split == data.split:
+        frames = max(data.limit, looks) if data.limit else None
+        return [Packing("training", data.split, _open(data, data.split)[:frames])]
+    sets = [Packing("training", data.split, _open(data, data.split)[: data.limit or None])]
+    if looks:
+        sets.append(Packing("validation", data.validation_split, open_validation(data)))
+    return sets
 
 
 def _open(data: Data, split: str | None) -> Dataset:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,16 @@ def test_rows_of_a_comparison_do_not_mind_where_the_others_lie(root):
     assert here == there and here["data"]["mix"] == [
         {"dataset": "folder", "split": None, "share": 0.5}
     ]
+
+
+def test_the_recipe_that_the_readme_shows_is_one(tmp_path):
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    (tmp_path / "shown.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    shown = recipes.load(str(tmp_path / "shown.yaml"))
+    (mix,) = shown.data.mix
+    rendered = open_dataset(mix.dataset, ".", mix.split)
+    assert len(rendered) == 100_000 and rendered.camera is None and mix.share == 0.3
+    assert shown.sparse.corruption.shift == 0.3 and shown.photometry.jpeg == 0.2
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,11 @@ class Mixture(Sequence):
             parts.append([entry.dataset, entry.split, entry.share, other.list_hash])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    @property
+    def source(self) -> dict | None:
+        """Of what the main set was made, if it is a packed one."""
+        return self.main.source
+
     def draw(self, rng: np.random.Generator) -> tuple[int, int] | None:
         """Which of the others a place falls to, and which of its frames; None: it stays main's."""
         which = int(np.searchsorted(self.limits, rng.random(), side="right"))
