@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole under their name or not at all, and whether one could be written."""
+"""Files and folders that appear whole under their name or not at all, and whether they could be."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["WriteError", "atomic_path", "atomic_write", "check_writable"]
+__all__ = ["WriteError", "atomic_folder", "atomic_path", "atomic_write", "check_writable"]
 
 
 class WriteError(OSError):
@@ -61,6 +62,32 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     encoding = None if "b" in mode else "utf-8"
     with atomic_path(path) as temporary, open(temporary, mode, encoding=encoding) as file:
         yield file
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; a whole body makes it ``path``, else it is removed.
+
+    A folder with files in it is not replaced: refused before the body. Files that are to survive a
+    crash are written by `atomic_write`. Errors of the file system become `WriteError`.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise WriteError(f"{path}: expected a new or an empty folder, got one with files")
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except WriteError:
+        raise
+    except OSError as error:
+        wrapped = WriteError(f"{path}: expected a writable folder, got {error.strerror or error}")
+        wrapped.errno = error.errno
+        raise wrapped from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # on success the name is gone already
 
 
 def check_writable(path: str | Path | None, folder: bool = False) -> None:

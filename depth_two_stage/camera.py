@@ -110,18 +110,17 @@ class Camera:
         if T_camera_points is not None:
             T = np.asarray(T_camera_points, np.float64)
             points = points @ T[:3, :3].T + T[:3, 3]
-        ahead = (points[:, 2] > 1e-6) & (points[:, 2] < np.finfo(np.float32).max)
-        points = points[np.isfinite(points).all(axis=1) & ahead]
-        uv, z = self.pixels(points)
-        sparse = np.zeros(self.size, np.float32)
+        x, y, z = points.T
+        ahead = (z > 1e-6) & (z < np.finfo(np.float32).max) & np.isfinite(x) & np.isfinite(y)
+        uv, z = self.pixels(points[ahead])
+        u, v = uv.T
         # The bound is checked before the cast: a huge coordinate would wrap around in an integer.
-        inside = (uv > -0.5).all(axis=1) & (uv[:, 0] < self.width - 0.5)
-        inside &= uv[:, 1] < self.height - 0.5
-        uv, z = np.rint(uv[inside]).astype(np.int64), z[inside]
-        # Later assignments win in NumPy, so the farthest goes first and the nearest last.
-        order = np.argsort(-z, kind="stable")
-        sparse[uv[order, 1], uv[order, 0]] = z[order]
-        return sparse
+        inside = (u > -0.5) & (v > -0.5) & (u < self.width - 0.5) & (v < self.height - 0.5)
+        u, v = (np.rint(place[inside]).astype(np.int64) for place in (u, v))
+        nearest = np.full(self.height * self.width, np.inf, np.float32)
+        np.minimum.at(nearest, v * self.width + u, z[inside].astype(np.float32))
+        nearest[np.isinf(nearest)] = 0
+        return nearest.reshape(self.size)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ __all__ = [
     "atomic_path",
     "atomic_write",
     "check_writable",
+    "decode_depth",
+    "decode_image",
+    "encode_depth",
+    "encode_image",
     "read_camera",
     "read_depth",
     "read_image",
@@ -51,10 +55,7 @@ class FileError(ValueError):
 
 def read_image(path: str | Path) -> np.ndarray:
     """A colour or grey image file as uint8 (H, W, 3) RGB; a truncated file is an error."""
-    image = _decoded(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise FileError(f"{path}: expected a colour image, got undecodable data")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return decode_image(_content(path), path)
 
 
 def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
@@ -62,7 +63,20 @@ def read_depth(path: str | Path, scale: float = 1000.0) -> np.ndarray:
 
     65535 is saturated, which is no reading either (`messages.SATURATED`): 0 here.
     """
-    image = _decoded(path, cv2.IMREAD_UNCHANGED)
+    return decode_depth(_content(path), path, scale)
+
+
+def decode_image(data: bytes, path: str | Path) -> np.ndarray:
+    """The bytes of a colour or grey image file as uint8 (H, W, 3) RGB; errors name ``path``."""
+    image = _decoded(data, path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise FileError(f"{path}: expected a colour image, got undecodable data")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def decode_depth(data: bytes, path: str | Path, scale: float = 1000.0) -> np.ndarray:
+    """The bytes of a depth PNG as `read_depth` reads them; errors name ``path``."""
+    image = _decoded(data, path, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise FileError(f"{path}: expected a 16-bit depth PNG, got undecodable data")
     if image.dtype != np.uint16 or image.ndim != 2:
@@ -79,9 +93,15 @@ def write_image(path: str | Path, rgb: np.ndarray) -> None:
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise FileError(f"{path}: expected the suffix .png, .jpg or .jpeg, got {path.suffix!r}")
-    _, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     with atomic_write(path) as file:
-        file.write(data.tobytes())
+        file.write(encode_image(path.suffix.lower(), rgb))
+
+
+def encode_image(suffix: str, rgb: np.ndarray, quality: int = 95) -> bytes:
+    """The bytes of an image file of uint8 (H, W, 3) RGB; ``quality`` is JPEG's, 1 to 100."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix != ".png" else []
+    _, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()
 
 
 def write_depth(path: str | Path, depth: np.ndarray, scale: float = 1000.0) -> None:
@@ -89,28 +109,35 @@ def write_depth(path: str | Path, depth: np.ndarray, scale: float = 1000.0) -> N
 
     What is invalid, or too far for 16 bits (65.534 m at 1000 units), is written as none.
     """
+    with atomic_write(path) as file:
+        file.write(encode_depth(depth, scale))
+
+
+def encode_depth(depth: np.ndarray, scale: float = 1000.0, options: Sequence[int] = ()) -> bytes:
+    """The bytes of a depth PNG as `write_depth` writes it; ``options`` are OpenCV's for PNG."""
     units = np.rint(np.asarray(depth, np.float64) * scale)
     fits = np.isfinite(units) & (units > 0) & (units < SATURATED)
-    _, data = cv2.imencode(".png", np.where(fits, units, 0).astype(np.uint16))
-    with atomic_write(path) as file:
-        file.write(data.tobytes())
+    _, data = cv2.imencode(".png", np.where(fits, units, 0).astype(np.uint16), list(options))
+    return data.tobytes()
 
 
-def _decoded(path: str | Path, flags: int) -> np.ndarray | None:
+def _decoded(data: bytes, path: str | Path, flags: int) -> np.ndarray | None:
     try:
-        return cv2.imdecode(_whole(path), flags)
+        return cv2.imdecode(_whole(data, path), flags)
     except cv2.error as error:  # a header that promises more pixels than OpenCV takes
         reason = " ".join(str(error).split())
         raise FileError(f"{path}: expected an image of moderate size, got {reason}") from error
 
 
-def _whole(path: str | Path) -> np.ndarray:
-    """The bytes of an image file, which must have its end: OpenCV pads what is missing."""
-    path = Path(path)
+def _content(path: str | Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise FileError(f"{path}: expected a readable image, got {error.strerror}") from error
+
+
+def _whole(data: bytes, path: str | Path) -> np.ndarray:
+    """The bytes of an image file, which must have its end: OpenCV pads what is missing."""
     if not data:
         raise FileError(f"{path}: expected an image, got an empty file")
     cut = data[:4] == b"\x89PNG" and PNG_END not in data

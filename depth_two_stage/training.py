@@ -16,13 +16,12 @@ import torch
 from torch import nn
 
 from . import __version__, networks
-from .datasets import Dataset, open_dataset
 from .files import atomic_write
 from .losses import not_numbers, valid_pixels
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
-from .recipes import Recipe, different
-from .training_data import Batches, mean_image
+from .recipes import Recipe, completed, different
+from .training_data import Batches, mean_image, open_training, open_validation
 from .training_stages import (
     CoarseStep,
     RefineStep,
@@ -101,14 +100,9 @@ class Run:
         if self.world > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
         # 2. Data and networks, the same in every process.
-        if recipe.data.root is None:
-            raise TrainingError("data.root: expected the data set's folder, got none")
-        self.data = self._open(recipe.data.split)
-        if recipe.data.limit:
-            self.data = self.data[: recipe.data.limit]
-        looks = recipe.data.validation_limit  # 0: none
+        self.data = open_training(recipe.data)
         # Opened now: what is missing there is not found out after five epochs.
-        self.looks = self._open(recipe.data.validation_split)[:looks] if looks else ()
+        self.looks = open_validation(recipe.data)
         torch.manual_seed(recipe.seed)
         self.spec, plugged = specification(recipe)
         settings = networks.NetworkSettings(**self.spec["settings"])
@@ -136,9 +130,6 @@ class Run:
         elif self.rank == 0:
             out.mkdir(parents=True, exist_ok=True)
             self.log_file.write_text("")
-
-    def _open(self, split: str | None) -> Dataset:
-        return open_dataset(self.recipe.data.dataset, self.recipe.data.root, split)
 
     def _start_from(self, plugged: dict[str, torch.Tensor] | None) -> None:
         """Weights that are there before training: a plugged stage one, an encoder's file."""
@@ -276,7 +267,8 @@ class Run:
                 stream.write(json.dumps(line) + "\n")
 
     def _facts(self) -> dict[str, Any]:
-        return {
+        packed = {"source": self.data.source} if self.data.source else {}
+        return packed | {
             "recipe": dataclasses.asdict(self.recipe) | {"device": str(self.device)},
             "data_hash": self.data.list_hash,
             "frames": len(self.data),
@@ -300,8 +292,9 @@ class Run:
 
     def _resume(self) -> None:
         mine, facts = json.loads(json.dumps(self._facts())), read_facts(self.state_file)
-        for name in ("data_hash", "recipe"):
-            if facts[name] != mine[name]:
+        facts["recipe"] = completed(facts["recipe"])
+        for name in ("data_hash", "source", "recipe"):
+            if facts.get(name) != mine.get(name):
                 others = different(mine[name], facts[name]) if name == "recipe" else ()
                 raise TrainingError(
                     f"{self.state_file}: expected the same {name} as the run to resume, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -13,28 +13,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .datasets import Dataset, Sample, without_extremes
+from .datasets import Dataset, Sample, open_dataset, without_extremes
 from .datasets.augmentation import Augmentation
-from .datasets.sparse import Beams, bernoulli, lines
+from .datasets.mixing import Mixture
+from .datasets.packed import Packing
+from .datasets.sensors import draw_points
 from .networks import NetworkSettings
 from .networks.inputs import assemble
-from .recipes import Recipe, Sparse
+from .recipes import Data, Recipe
+from .training_stages import TrainingError
 
 
-def draw_points(sample: Sample, sparse: Sparse, rng: np.random.Generator) -> np.ndarray:
-    """Points of a training frame as sparse depth float32 (H, W) m: none, beams or Bernoulli."""
-    kind = rng.random()
-    if kind < sparse.none:
-        return np.zeros(sample.camera.size, np.float32)
-    if kind < sparse.none + sparse.beams:
-        beams = Beams(
-            int(rng.choice(sparse.beam_counts)),
-            noise=rng.uniform(0, sparse.noise),
-            dropout=rng.uniform(0, sparse.dropout),
-        )
-        return lines(sample.depth, sample.camera, beams, rng)
-    low, high = (max(value, 1.0) for value in sparse.samples)
-    return bernoulli(sample.depth, float(np.exp(rng.uniform(np.log(low), np.log(high)))), rng)
+def open_training(data: Data) -> Dataset | Mixture:
+    """The frames that are trained on, and those beside them; nothing is decoded yet."""
+    main = _open(data, data.split)[: data.limit or None]
+    return Mixture(main, data.mix) if data.mix else main
+
+
+def open_validation(data: Data) -> Sequence[Sample]:
+    """The frames that are looked at during training; none where their number is 0."""
+    looks = data.validation_limit
+    return _open(data, data.validation_split)[:looks] if looks else ()
+
+
+def to_pack(data: Data) -> list[Packing]:
+    """What `--pack` writes: the training and validation frames as a run opens them, without a mix.
+
+    Where both are one split, it is packed once, with the frames of both.
+    """
+    looks = data.validation_limit
+    if looks and data.validation_split == data.split:
+        frames = max(data.limit, looks) if data.limit else None
+        return [Packing("training", data.split, _open(data, data.split)[:frames])]
+    sets = [Packing("training", data.split, _open(data, data.split)[: data.limit or None])]
+    if looks:
+        sets.append(Packing("validation", data.validation_split, open_validation(data)))
+    return sets
+
+
+def _open(data: Data, split: str | None) -> Dataset:
+    if data.root is None:
+        raise TrainingError("data.root: expected the data set's folder, got none")
+    return open_dataset(data.dataset, data.root, split)
 
 
 def make_example(
@@ -64,6 +84,7 @@ def make_example(
     rgb, depth, sparse, camera = view(
         sample.rgb, truth, draw_points(sample, recipe.sparse, rng), sample.camera
     )
+    rgb = recipe.photometry(rgb, rng)
     ratio = np.float32(camera.focal / settings.focal)
     x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth, settings.colour)
     height, width = settings.refined_size
@@ -99,6 +120,10 @@ def mean_image(data: Dataset, focal: float, input_size: tuple[int, int]) -> list
     return np.round(np.where(np.isfinite(mean), mean, np.nanmean(mean)), 3).tolist()
 
 
+#: bytes of decoded frames of the data sets beside the main one that stay in memory
+KEPT_OF_OTHERS = 500_000_000
+
+
 class Kept:
     """A data set whose decoded frames stay in memory as long as they fit into ``limit`` bytes."""
 
@@ -127,7 +152,7 @@ class Batches:
 
     def __init__(
         self,
-        data: Dataset,
+        data: Dataset | Mixture,
         recipe: Recipe,
         settings: NetworkSettings,
         stage: int,
@@ -144,6 +169,9 @@ class Batches:
             points = dataclasses.replace(recipe.sparse, none=recipe.stage_two.none)
             recipe = dataclasses.replace(recipe, sparse=points)
         self.data, self.recipe, self.settings = Kept(data), recipe, settings
+        self.mixture = data if isinstance(data, Mixture) else None
+        others = data.others if self.mixture else ()
+        self.others = [Kept(other, KEPT_OF_OTHERS // len(others)) for other in others]
         self.stage, self.batch, self.rank, self.world = stage, batch, rank, world
         self.per_epoch = len(data) // batch
         #: step → pixels of its frames' truth that are NaN, infinite or negative (none here)
@@ -156,7 +184,7 @@ class Batches:
             len(self.data)
         )
         chosen = order[place * self.batch : (place + 1) * self.batch][self.rank :: self.world]
-        samples = [self.data[int(index)] for index in chosen]
+        samples = [self._frame(epoch, int(index)) for index in chosen]
         self.invalid[step] = sum(sample.invalid_depth for sample in samples)
         made = [
             make_example(
@@ -168,6 +196,14 @@ class Batches:
             for index, sample in zip(chosen, samples, strict=True)
         ]
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+
+    def _frame(self, epoch: int, index: int) -> Sample:
+        """The frame of a place: the main set's, or one of the others drawn for it."""
+        drawn = None
+        if self.mixture is not None:  # by a generator of its own: the main set's views stay
+            seed = [self.recipe.seed, self.stage, epoch, index, 1]
+            drawn = self.mixture.draw(np.random.default_rng(seed))
+        return self.data[index] if drawn is None else self.others[drawn[0]][drawn[1]]
 
     def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Steps from ``start`` to ``stop`` with their batches."""

@@ -120,6 +120,48 @@ def test_dropout_loses_its_share_and_offsets_change_the_frame():
     assert np.allclose(points[:, 0], 4.0, atol=1e-5)  # x of the LiDAR is the optical axis
 
 
+def plain_scan(depth, camera, beams, rng):
+    """The scan step by step over all pixels, as its docstring says it."""
+    T = beams.T_camera_lidar
+    x, y, z = np.moveaxis((camera.backproject(depth) - T[:3, 3]) @ T[:3, :3], 2, 0)
+    angle = np.rad2deg(np.arctan2(z, np.hypot(x, y)))
+    ideal = np.linspace(-beams.elevation, beams.elevation, beams.count) if beams.count > 1 else [0]
+    off = np.abs(angle[..., None] - ideal)
+    seen = (off.min(axis=2) < np.rad2deg(0.75 / camera.fy)) & (depth > 0)
+    azimuth = np.rad2deg(np.arctan2(y, x))[seen]
+    shots = off.argmin(axis=2)[seen] * 10000 + np.rint(azimuth / beams.azimuth_step)
+    points = np.stack([x, y, z], axis=2)[seen]
+    nearest = {}
+    for shot, point in zip(shots, points, strict=True):
+        nearest[shot] = min(point, nearest.get(shot, point), key=np.linalg.norm)
+    return np.array(list(nearest.values()))
+
+
+@pytest.mark.parametrize("count", [1, 4, 64])
+@pytest.mark.parametrize(
+    ("elevation", "offset"), [(15.0, (0, -0.1, 0.05)), (40.0, (0.3, 0.2, -0.1))]
+)
+def test_a_scan_skips_nothing_that_a_beam_hits(count, elevation, offset):
+    camera = Camera(80, 60, 65.0, 66.0, 40.0, 30.0)
+    rng = np.random.default_rng(count)
+    depth = rng.uniform(1, 6, camera.size).astype(np.float32)
+    depth[rng.random(camera.size) < 0.2] = 0
+    beams = Beams(count, elevation, 0.8, offset)
+    fast = beams.scan(depth, camera, rng)
+    plain = plain_scan(depth.astype(np.float64), camera, beams, rng)
+    assert len(fast) > 30 and abs(len(fast) - len(plain)) <= 1  # a tie may round either way
+    gaps = np.linalg.norm(fast[:, None] - plain[None], axis=2).min(axis=1)
+    assert (gaps < 1e-4).sum() >= len(fast) - 1
+
+
+def test_beams_may_look_straight_up():
+    # Within 89° of level nearly all pixels are in reach, and slopes are without bound.
+    depth = np.full(CAMERA.size, 2, np.float32)
+    points = Beams(90, 89.0, 1.0, (0.0, 3.0, 2.0)).scan(depth, CAMERA, np.random.default_rng(0))
+    elevation = np.rad2deg(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
+    assert elevation.max() > 85
+
+
 def test_a_scan_of_nothing_is_empty():
     points = Beams().scan(np.zeros(CAMERA.size, np.float32), CAMERA, np.random.default_rng(0))
     assert points.shape == (0, 3)

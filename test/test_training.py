@@ -275,7 +275,7 @@ def test_frames_without_depth(root, tmp_path):
 
 def test_the_shares_of_two_processes_make_up_the_batch(root):
     chosen = recipe(root)
-    data = training.open_dataset("nyu", root, "train")
+    data = datasets.open_dataset("nyu", root, "train")
     settings = networks.NetworkSettings(sparse_input="filled")
     whole = Batches(data, chosen, settings, 0, 4).make(1)
     shares = [Batches(data, chosen, settings, 0, 4, rank, 2).make(1) for rank in (0, 1)]
@@ -287,7 +287,7 @@ def test_the_shares_of_two_processes_make_up_the_batch(root):
 
 
 def test_points_are_drawn_as_the_recipe_says(root):
-    sample = training.open_dataset("nyu", root, "train")[0]
+    sample = datasets.open_dataset("nyu", root, "train")[0]
     rng = np.random.default_rng(0)
     draw = recipes.Sparse(none=0.0, beams=0.0, samples=(200, 200))
     counts = [np.count_nonzero(draw_points(sample, draw, rng)) for _ in range(20)]

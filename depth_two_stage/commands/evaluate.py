@@ -15,7 +15,7 @@ def command(
         str,
         typer.Argument(
             help="nyu, nyu_h5, make3d, tum, sevenscenes, folder, bag, rendered, kitti, "
-            "kitti_depth, kitti_tracking or lidar16.",
+            "kitti_depth, kitti_tracking, lidar16 or packed.",
             show_default=False,
         ),
     ],

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from depth_two_stage import __version__, files, networks, recipes
-from depth_two_stage.datasets import Sample, open_dataset
+from depth_two_stage.datasets import Sample
 from depth_two_stage.training import Run, specification
+from depth_two_stage.training_data import open_training
 from depth_two_stage.training_stages import calculates_bf16, uses_cuda
 
 from .lock import alone
@@ -157,10 +158,8 @@ def check_row(
         what = "number of measured frames"
         _same(path, {what: known["frames"]}, {what: frames})
         if at_hand:
-            part = recipe.data.limit or None
-            images = open_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split)[:part]
             what = "training images"
-            _same(path, {what: known["data_hash"]}, {what: images.list_hash})
+            _same(path, {what: known["data_hash"]}, {what: open_training(recipe.data).list_hash})
     except KeyError as error:
         raise ComparisonError(f"{path}: expected {error} in a row's file, got none") from error
     return known
@@ -183,16 +182,14 @@ def _facts(recipe: recipes.Recipe) -> dict[str, Any]:
 def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
     machine = ("device", "precision", "save_every")
     kept = {k: v for k, v in facts.items() if k not in machine}
-    return {**kept, "data": {k: v for k, v in facts["data"].items() if k != "root"}}
+    data = {k: v for k, v in facts["data"].items() if k != "root"}
+    data["mix"] = [{k: v for k, v in other.items() if k != "root"} for other in data["mix"]]
+    return {**kept, "data": data}
 
 
 def _completed(facts: dict[str, Any]) -> dict[str, Any]:
     """A row's recipe with the defaults of what recipes could not yet say when it was trained."""
-    whole = _facts(recipes.Recipe())
-    for name, value in _comparable(facts).items():
-        inner = isinstance(value, dict) and isinstance(whole.get(name), dict)
-        whole[name] = {**whole[name], **value} if inner else value
-    return whole
+    return _comparable(recipes.completed(facts))
 
 
 def patterns(recipe: recipes.Recipe, samples: Sequence[int] = ()) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ DATASETS = {
     "folder": ("folder", "rgb/, depth/, camera.json, optional pose/, associations.txt, sparse/"),
     "bag": ("bags", "rosbag2 (sqlite3 or MCAP) with colour, camera_info, depth or a cloud"),
     "rendered": ("rendered", "procedural rooms; needs no files"),
+    "packed": ("packed", "what train --pack wrote: pack.json and its parts"),
     "kitti": (
         "kitti",
         "KITTI raw: a drive (image_02/, velodyne_points/), a date or the whole tree",
@@ -96,7 +98,10 @@ class Dataset(Sequence):
 
     ``name`` and ``split`` say what was opened, ``camera`` is the rectified camera of the samples
     (None where it differs from frame to frame), ``lens`` the raw one where samples were rectified.
+    ``source`` says of what a packed set was made; of all others it is None.
     """
+
+    source: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -116,6 +121,10 @@ class Dataset(Sequence):
     def decode(self, index: int) -> Sample:
         """The sample at a position of ``names``, read from disk."""
         raise NotImplementedError
+
+    def jpeg(self, index: int) -> Path | None:
+        """The JPEG file whose pixels are the sample's colour as they are, if there is one."""
+        return None
 
     @property
     def list_hash(self) -> str:

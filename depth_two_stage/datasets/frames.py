@@ -73,6 +73,12 @@ class FrameDataset(Dataset):
         """Colour uint8 (H, W, 3) and depth (H, W) m as recorded, not rectified."""
         return self._read(self.frames[int(self._order[index])])
 
+    def jpeg(self, index: int) -> Path | None:
+        """The frame's own JPEG file where nothing is rectified."""
+        frame = self.frames[int(self._order[index])]
+        as_it_is = (frame.lens or self.lens).is_rectified
+        return frame.rgb if as_it_is and frame.rgb.suffix.lower() in (".jpg", ".jpeg") else None
+
     def _read(self, frame: Frame) -> tuple[np.ndarray, np.ndarray | None]:
         rgb = files.read_image(frame.rgb)
         if frame.depth is None:

@@ -4,6 +4,13 @@
 A split says which: "seed:3" (the scene), "frames:200", "path:hand" or "path:loop" (a walk through
 four rooms and back; without frames as many as walking takes), "size:240x320" (rows x columns),
 "scenes:50" (seeds 3, 4, …, the frames spread over them), "noise:2" (of the colour, grey levels).
+
+To train from: "path:anywhere" (each frame from a place of its own, the scenes in turn, as many
+frames as one likes), "look:random" (textures, colours and lights of each frame), "photo:random"
+(exposure, noise, motion blur, defocus and JPEG of each frame), "fov:45-95" (horizontal field of
+view of each frame, degrees), "centre:0.05" (principal point off the middle by up to that share of
+width and height), "lidar:0" (no points, which take longer than the image).
+
 Several are joined by commas; the same split gives the same samples.
 """
 
@@ -16,66 +23,115 @@ import numpy as np
 
 from ..camera import Camera
 from . import Dataset, DatasetError, Sample
+from .photometry import Photometry
 from .render.image import render, scan
-from .render.paths import PERIOD_NS, hand_held, loop
+from .render.looks import random_look
+from .render.paths import PERIOD_NS, anywhere, hand_held, loop
 from .render.scenes import Scene, build_scene
 from .sparse import Beams
 
-DEFAULTS = {"seed": 0, "frames": 200, "path": "hand", "size": "240x320", "scenes": 1, "noise": 2.0}
+DEFAULTS = {
+    **{"seed": 0, "frames": 200, "path": "hand", "size": "240x320", "scenes": 1, "noise": 2.0},
+    **{"look": "plain", "photo": "plain", "fov": None, "centre": 0.0, "lidar": 1},
+}
+CHOICES = {
+    "path": ("hand", "loop", "anywhere"),
+    "look": ("plain", "random"),
+    "photo": ("plain", "random"),
+}
 START_NS = 1_600_000_000_000_000_000
 #: Focal length over width: the Kinect's and NYU's view of 63°.
 FOCAL = 0.81
 #: The LiDAR: a 16-beam one as `Beams` has it, over the view and some degrees beyond.
 LIDAR = Beams(noise=0.01, dropout=0.05)
+#: what "photo:random" draws from
+PHOTOMETRY = Photometry(
+    **{"exposure": 0.8, "noise": 0.7, "motion": 0.2, "defocus": 0.3, "jpeg": 0.3},
+    stops=(-1.5, 1.0),
+    gamma=(0.7, 1.4),
+    noise_std=(1.0, 10.0),
+)
 AZIMUTHS = np.deg2rad(np.arange(-50, 50, 1.0))
 
 
 class RenderedDataset(Dataset):
-    """Frames of one path, or of the paths of several scenes one after the other."""
+    """Frames of one path, or of the paths of several scenes one after the other; or from anywhere.
+
+    ``camera`` is None where each frame has a lens of its own.
+    """
 
     def __init__(self, split: str | None) -> None:
-        settings = _settings(split)
-        self.seed, self.scenes = settings["seed"], settings["scenes"]
-        self.path, self.noise = settings["path"], settings["noise"]
-        height, width = settings["size"]
-        focal = FOCAL * width
-        camera = Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
-        frames = settings["frames"]
+        self.settings = settings = _settings(split)
+        frames, scenes, path = settings["frames"], settings["scenes"], settings["path"]
         if frames is None:
-            counts = [len(_poses(self.seed + i, "loop", None)) for i in range(self.scenes)]
+            counts = [len(_poses(settings["seed"] + i, "loop", None)) for i in range(scenes)]
         else:
-            counts = np.bincount(np.arange(frames) % self.scenes, minlength=self.scenes).tolist()
+            counts = np.bincount(np.arange(frames) % scenes, minlength=scenes).tolist()
         self.frames = [
             (scene, place, count if frames else None)
             for scene, count in enumerate(counts)
             for place in range(count)
         ]
+        if path == "anywhere":
+            self.frames = [(i % scenes, i // scenes, None) for i in range(frames)]
         names = [
-            f"{self.path}-{self.seed + scene:05d}-{place:05d}" for scene, place, _ in self.frames
+            f"{path}-{settings['seed'] + scene:05d}-{place:05d}" for scene, place, _ in self.frames
         ]
-        super().__init__("rendered", split, names, camera)
+        one_lens = settings["fov"] is None and not settings["centre"]
+        super().__init__("rendered", split, names, self._lens(None) if one_lens else None)
+
+    def _lens(self, rng: np.random.Generator | None) -> Camera:
+        """The camera of a frame; without a generator that of all."""
+        height, width = self.settings["size"]
+        focal, off = FOCAL * width, np.zeros(2)
+        if rng is not None and self.settings["fov"] is not None:
+            focal = width / 2 / np.tan(np.deg2rad(rng.uniform(*self.settings["fov"])) / 2)
+        if rng is not None:
+            off = rng.uniform(-1, 1, 2) * self.settings["centre"] * (width, height)
+        cx, cy = (width - 1) / 2 + off[0], (height - 1) / 2 + off[1]
+        return Camera(width, height, focal, focal, cx, cy)
 
     def decode(self, index: int) -> Sample:
         """Render the frame at a position of ``names``."""
-        number, place, count = self.frames[index]
-        seed = self.seed + number
-        scene, T_world_camera = _scene(seed), _poses(seed, self.path, count)[place]
-        rng = np.random.default_rng([seed, 4, place])
-        rgb, depth = render(scene, self.camera, T_world_camera)
-        if self.noise:
-            shifted = rgb + self.noise * rng.standard_normal(rgb.shape, np.float32)
+        settings, (number, place, count) = self.settings, self.frames[index]
+        seed = settings["seed"] + number
+        scene = _scene(seed)
+        # One generator a purpose, so that a frame's place is the same in every look.
+        noise, pose, look, lens, photo = (
+            np.random.default_rng([seed, purpose, place]) for purpose in (4, 5, 6, 7, 8)
+        )
+        camera = self.camera or self._lens(lens)
+        if settings["path"] == "anywhere":
+            T_world_camera = anywhere(scene, pose)
+        else:
+            T_world_camera = _poses(seed, settings["path"], count)[place]
+        appearance = random_look(scene, look) if settings["look"] == "random" else None
+        rgb, depth = render(scene, camera, T_world_camera, appearance)
+        if settings["noise"]:
+            shifted = rgb + settings["noise"] * noise.standard_normal(rgb.shape, np.float32)
             rgb = np.clip(np.rint(shifted), 0, 255).astype(np.uint8)
-        elevations = np.deg2rad(np.linspace(-LIDAR.elevation, LIDAR.elevation, LIDAR.count))
-        T_world_lidar = T_world_camera @ LIDAR.T_camera_lidar
-        points = scan(scene, T_world_lidar, elevations, AZIMUTHS, rng, LIDAR.noise, LIDAR.dropout)
+        if settings["photo"] == "random":
+            rgb = PHOTOMETRY(rgb, photo)
+        points = None
+        if settings["lidar"]:
+            elevations = np.deg2rad(np.linspace(-LIDAR.elevation, LIDAR.elevation, LIDAR.count))
+            points = scan(
+                scene,
+                T_world_camera @ LIDAR.T_camera_lidar,
+                elevations,
+                AZIMUTHS,
+                noise,
+                LIDAR.noise,
+                LIDAR.dropout,
+            )
         return Sample(
             rgb,
             depth,
-            self.camera,
+            camera,
             START_NS + index * PERIOD_NS,
             self.names[index],
             points=points,
-            T_camera_lidar=LIDAR.T_camera_lidar,
+            T_camera_lidar=LIDAR.T_camera_lidar if settings["lidar"] else None,
             T_world_camera=T_world_camera,
         )
 
@@ -110,14 +166,25 @@ def _settings(split: str | None) -> dict:
             f"split: expected NAME:VALUE of {', '.join(DEFAULTS)}, got {unknown[0]!r}"
         )
     settings = {**DEFAULTS, **given}
-    if settings["path"] not in ("hand", "loop"):
-        raise DatasetError(f"split path: expected hand or loop, got {settings['path']!r}")
+    for name, known in CHOICES.items():
+        if settings[name] not in known:
+            raise DatasetError(
+                f"split {name}: expected {' or '.join(known)}, got {settings[name]!r}"
+            )
     if settings["path"] == "loop" and "frames" not in given:
         settings["frames"] = None
-    for name, low in (("seed", 0), ("frames", 1), ("scenes", 1), ("noise", 0)):
-        settings[name] = _number(name, settings[name], low, float if name == "noise" else int)
+    for name, low, high in (
+        *(("seed", 0, None), ("frames", 1, None), ("scenes", 1, None), ("noise", 0.0, None)),
+        *(("centre", 0.0, 0.5), ("lidar", 0, 1)),
+    ):
+        settings[name] = _number(name, settings[name], low, high)
     rows, _, columns = str(settings["size"]).partition("x")
-    settings["size"] = (_number("size", rows, 16, int), _number("size", columns, 16, int))
+    settings["size"] = (_number("size", rows, 16), _number("size", columns, 16))
+    if settings["fov"] is not None:
+        least, _, most = settings["fov"].partition("-")
+        settings["fov"] = _number("fov", least, 10.0, 150.0), _number("fov", most, 10.0, 150.0)
+        if settings["fov"][0] > settings["fov"][1]:
+            raise DatasetError(f"split fov: expected the lower first, got {given['fov']!r}")
     if settings["frames"] and settings["scenes"] > settings["frames"]:
         raise DatasetError(
             f"split scenes: expected at most {settings['frames']} (frames), "
@@ -126,13 +193,17 @@ def _settings(split: str | None) -> dict:
     return settings
 
 
-def _number(name: str, text: str | float | None, low: int, kind: type) -> float | int | None:
+def _number(
+    name: str, text: str | float | None, low: float, high: float | None = None
+) -> float | int | None:
+    """A number of the type of its lower bound."""
     if text is None:
         return None
     try:
-        value = kind(text)
+        value = type(low)(text)
     except ValueError:
         value = low - 1
-    if not low <= value < 2**31:
-        raise DatasetError(f"split {name}: expected a number from {low}, got {text!r}")
+    if not low <= value <= (2**31 - 1 if high is None else high):
+        most = "" if high is None else f" to {high:g}"
+        raise DatasetError(f"split {name}: expected a number from {low:g}{most}, got {text!r}")
     return value

@@ -7,6 +7,7 @@ A recipe names the network, the data and both stages; what it leaves out takes t
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import typing
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from depth_two_stage.datasets.mixing import Mix
+from depth_two_stage.datasets.photometry import Photometry
 from depth_two_stage.datasets.ranges import RANGES
+from depth_two_stage.datasets.sensors import Sparse
 from depth_two_stage.naming import nearest
 
 FOLDER = Path(__file__).resolve().parent
@@ -29,7 +33,8 @@ class Data:
     """What is learned from, and what is looked at every ``look_every`` epochs.
 
     ``mask_extremes`` leaves out depth at an image's smallest or largest value (C, section 4),
-    ``farthest`` above 0 what lies beyond so many metres (E and B, Make3D: 70).
+    ``farthest`` above 0 what lies beyond so many metres (E and B, Make3D: 70). ``mix``: data sets
+    that take a share of the images' places in every batch (`datasets.mixing`).
     """
 
     dataset: str = "nyu"
@@ -41,6 +46,7 @@ class Data:
     look_every: int = 5
     mask_extremes: bool = False
     farthest: float = 0.0
+    mix: tuple[Mix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,23 +61,6 @@ class View:
     rotation: float = 5.0
     flip: float = 0.5
     colour: float = 0.2
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """Which points a training image gets: none, LiDAR beams, or else Bernoulli n/m (A).
-
-    ``none`` and ``beams`` are shares of the images; n is drawn log-uniformly from ``samples``,
-    counted over the full image; ``beam_counts`` are drawn from, with range noise up to ``noise`` m
-    and dropout up to ``dropout``.
-    """
-
-    none: float = 0.0
-    beams: float = 0.0
-    samples: tuple[float, float] = (200.0, 200.0)
-    beam_counts: tuple[int, ...] = (4, 8, 16, 32, 64)
-    noise: float = 0.0
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +143,7 @@ class Recipe:
     save_every: int = 100
     data: Data = field(default_factory=Data)
     view: View = field(default_factory=View)
+    photometry: Photometry = field(default_factory=Photometry)
     sparse: Sparse = field(default_factory=Sparse)
     stage_one: StageOne = field(default_factory=StageOne)
     stage_two: StageTwo = field(default_factory=StageTwo)
@@ -185,8 +175,30 @@ LEAST = {
     "stage_one.every": 1,
     "sparse.beam_counts": 1,
     "stage_two.none": -1,  # that of ``sparse``
+    "sparse.elevation": 0.1,
+    "sparse.discs": 1,
+    "sparse.corruption.outlier_depth": 0.01,
+    "photometry.stops": -8,
+    "photometry.gamma": 0.1,
+    "photometry.quality": 1,
 }
-SHARES = {"sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"}
+SHARES = {
+    *("sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"),
+    *("sparse.corners", "sparse.clusters", "sparse.radius", "sparse.half", "data.mix.share"),
+    *("sparse.corruption.noise", "sparse.corruption.outliers", "sparse.corruption.shift"),
+    *("sparse.corruption.outlier_share", "sparse.corruption.outlier_factor"),
+    *(f"photometry.{name}" for name in ("exposure", "noise", "motion", "defocus", "jpeg")),
+}
+#: the largest value where there is one
+MOST = {**dict.fromkeys(SHARES, 1), "sparse.elevation": 89, "photometry.quality": 100}
+#: pairs from which something is drawn: the lower comes first
+ORDERED = {
+    *("sparse.elevation", "sparse.discs", "sparse.radius"),
+    *(f"sparse.corruption.{name}" for name in ("noise_std", "noise_relative", "outlier_share")),
+    *("sparse.corruption.outlier_depth", "sparse.corruption.shift_px"),
+    *(f"photometry.{name}" for name in ("stops", "gamma", "noise_std", "quality")),
+    *("photometry.motion_px", "photometry.defocus_px"),
+}
 
 
 def names() -> list[str]:
@@ -236,6 +248,22 @@ def different(ours: Any, others: Any, prefix: str = "") -> list[str]:
     ]
 
 
+def completed(facts: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as a mapping with the defaults of what recipes could not yet say when it was made.
+
+    Compare it with others of `dataclasses.asdict` after JSON, which has lists for tuples.
+    """
+    return _completed(facts, json.loads(json.dumps(dataclasses.asdict(Recipe()))))
+
+
+def _completed(facts: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    made = dict(whole)
+    for name, value in facts.items():
+        inner = isinstance(value, dict) and isinstance(whole.get(name), dict)
+        made[name] = _completed(value, whole[name]) if inner else value
+    return made
+
+
 def _single(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and single values: a mapping changes what it names and leaves the rest."""
     for name, value in values.items():
@@ -274,9 +302,14 @@ def _value(name: str, kind: Any, value: Any) -> Any:
             inner[-1] is not ... and len(value) != len(inner)
         ):
             raise RecipeError(f"{name}: expected a list like {inner}, got {value!r}")
+        if dataclasses.is_dataclass(inner[0]):
+            return tuple(_make(inner[0], item, name + ".") for item in value)
         if not value:
             raise RecipeError(f"{name}: expected at least one number, got none")
-        return tuple(_value(name, inner[0], item) for item in value)
+        made = tuple(_value(name, inner[0], item) for item in value)
+        if name in ORDERED and made[0] > made[1]:
+            raise RecipeError(f"{name}: expected the lower number first, got {value!r}")
+        return made
     if type(None) in typing.get_args(kind):
         return None if value is None else _value(name, typing.get_args(kind)[0], value)
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
@@ -294,10 +327,10 @@ def _value(name: str, kind: Any, value: Any) -> Any:
             f"got {value!r}{nearest(value, CHOICES[name])}"
         )
     if kind in (int, float):
-        least, most = LEAST.get(name, 0), 1 if name in SHARES else math.inf
+        least, most = LEAST.get(name, 0), MOST.get(name, math.inf)
         if not least <= value:
             raise RecipeError(f"{name}: expected at least {least}, got {value!r}")
         if not (value <= most and math.isfinite(value)):
-            expected = f"at most {most}" if name in SHARES else "a finite number"
+            expected = f"at most {most}" if name in MOST else "a finite number"
             raise RecipeError(f"{name}: expected {expected}, got {value!r}")
     return value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a hand carries the camera: about a place, or on a walk through all rooms and back."""
+"""How a camera is carried: about a place, on a walk through all rooms and back, or anywhere."""
 
 from __future__ import annotations
 
@@ -49,6 +49,26 @@ def loop(scene: Scene, frames: int | None, seed: int) -> np.ndarray:
     angles = fade * _shake(rng, time, (0.08, 0.06, 0.03), 0.3)
     yaw = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])) + angles[:, 0]
     return _poses(position, yaw, 0.15 + angles[:, 1], angles[:, 2])
+
+
+def anywhere(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """A pose T_world_camera (4, 4): somewhere in a room, looking at some other place in it.
+
+    0.25 m round the camera are free, where the room has such a place.
+    """
+    x, y, wide, deep = scene.rooms.reshape(-1, 4)[rng.integers(4)]
+    low, size = np.array([x + 0.2, y + 0.2, 0.3]), np.array([wide - 0.4, deep - 0.4, 1.7])
+    places = low + rng.random((64, 3)) * size
+    free = scene.clearance(places)
+    place = places[np.argmax(np.minimum(free, 0.25))]  # the first that is free enough
+    targets = low + rng.random((16, 3)) * size - (0, 0, 0.3)
+    ways = targets - place
+    level = np.linalg.norm(ways[:, :2], axis=1)
+    nearest = np.argmax(np.minimum(level, 1.2))  # not at its own feet
+    yaw = np.arctan2(ways[nearest, 1], ways[nearest, 0])
+    down = np.arctan2(-ways[nearest, 2], level[nearest])
+    roll = rng.uniform(-0.2, 0.2)
+    return _poses(place[None], *(np.array([angle]) for angle in (yaw, down, roll)))[0]
 
 
 def _on_walk(corners: np.ndarray, lengths: np.ndarray, along: np.ndarray) -> np.ndarray:

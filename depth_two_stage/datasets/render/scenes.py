@@ -51,6 +51,24 @@ class Scene:
             rows.append((*p.centre, *turn, radius, p.texture, p.scale, *p.tint, p.glowing))
         return np.array(rows, np.float32)
 
+    @cached_property
+    def _shapes(self) -> tuple[np.ndarray, ...]:
+        """Of each primitive: kind (P, 1), centre and half extents (3, P, 1) m, cosine and sine."""
+        kind, yaw = (np.array([[getattr(p, n)] for p in self.primitives]) for n in ("kind", "yaw"))
+        centre = np.array([p.centre for p in self.primitives]).T[..., None]
+        half = np.array([p.half for p in self.primitives]).T[..., None]
+        return kind, centre, half, np.cos(yaw), np.sin(yaw)
+
+    def clearance(self, points: np.ndarray) -> np.ndarray:
+        """How far it is from points (N, 3) m to the nearest surface at least, m; inside below 0."""
+        kind, centre, half, c, s = self._shapes
+        x, y, z = points.T[:, None] - centre
+        x, y = c * x + s * y, c * y - s * x
+        beyond = np.maximum(np.abs(x) - half[0], np.abs(y) - half[1])
+        beyond = np.where(kind == CYLINDER, np.hypot(x, y) - half[0], beyond)
+        beyond = np.maximum(beyond, np.abs(z) - half[2])
+        return np.where(kind == SHELL, -beyond, beyond).min(axis=0)
+
 
 def build_scene(seed: int) -> Scene:
     """The scene of a seed; the same seed gives the same scene."""

@@ -12,10 +12,10 @@ SIZE, LEVELS, PAD = 256, 6, 2
 KINDS = 24
 
 
-@lru_cache(maxsize=1)
-def atlas() -> np.ndarray:
+@lru_cache(maxsize=8)
+def atlas(number: int = 0) -> np.ndarray:
     """Textures side by side, mip levels below each other, uint8 (rows, columns, 3)."""
-    rng = np.random.default_rng(20)
+    rng = np.random.default_rng(20 + number)
     makers = (_plaster, _checker, _bricks, _planks, _stripes, _speckle, _posters, _tiles)
     columns = []
     for kind in range(KINDS):
@@ -30,10 +30,13 @@ def atlas() -> np.ndarray:
     return np.round(np.concatenate(columns, axis=1) * 255).astype(np.uint8)
 
 
-def sample(kind: np.ndarray, u: np.ndarray, v: np.ndarray, texels: np.ndarray) -> np.ndarray:
+def sample(
+    kind: np.ndarray, u: np.ndarray, v: np.ndarray, texels: np.ndarray, number: int = 0
+) -> np.ndarray:
     """Colour uint8 (H, W, 3) at texture coordinates u, v (texels of level 0, any range).
 
-    ``kind`` is the texture's number and ``texels`` how many texels one pixel covers, all (H, W).
+    ``kind`` is the texture's place in the atlas of this number and ``texels`` how many texels one
+    pixel covers, all (H, W).
     """
     level = np.clip(np.log2(np.maximum(texels, 1)) + 0.5, 0, LEVELS - 1).astype(np.int32)
     size = (SIZE >> level).astype(np.float32)
@@ -42,7 +45,7 @@ def sample(kind: np.ndarray, u: np.ndarray, v: np.ndarray, texels: np.ndarray) -
     top = (2 * SIZE - 2 * size) + 2 * PAD * level
     x = np.mod(u, SIZE) * share + (kind * (SIZE + 2 * PAD) + PAD) - np.float32(0.5)
     y = np.mod(v, SIZE) * share + (top + PAD) - np.float32(0.5)
-    return cv2.remap(atlas(), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    return cv2.remap(atlas(number), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
 
 
 def _noise(rng: np.random.Generator, cells: int, octaves: int = 4) -> np.ndarray:
