@@ -107,6 +107,7 @@ class StageTwo:
     ``none`` is this stage's share of images without points; below 0: that of ``sparse``. A third
     stage (B) is trained in the same way after the second. ``pairs``, a name of
     `datasets.ranges.RANGES`, changes rough depth and target as that paper does (B, Make3D).
+    ``confidence`` weighs the cross entropy of a stage that predicts its own (`anchored`).
     """
 
     epochs: int = 200
@@ -120,6 +121,7 @@ class StageTwo:
     form: str = "non_saturating"
     none: float = -1.0
     pairs: str | None = None
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Recipe:
 
 
 LOSS_NAMES = (
-    *("berhu", "berhu_image", "rmse", "l1", "l2", "half_l2"),
+    *("berhu", "berhu_image", "rmse", "relative", "l1", "l2", "half_l2"),
     *("scale_invariant", "scale_invariant_printed", "log_l1"),
 )
 CHOICES = {
@@ -171,7 +173,7 @@ CHOICES = {
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
     "stage_one.loss": LOSS_NAMES,
-    "stage_two.loss": ("l1", "rmse", "log_l1"),
+    "stage_two.loss": ("l1", "rmse", "relative", "log_l1"),
     "stage_two.form": ("non_saturating", "min_max"),
     "view.paper": tuple(RANGES),
     "stage_two.pairs": tuple(RANGES),
