@@ -35,9 +35,9 @@ MEASURED = "bernoulli:200"  # on which the other half is measured
 class Recorder:
     """Stands where the formula stands in an estimator, and keeps what it is asked."""
 
-    def __call__(self, refined, coarse, points) -> np.ndarray:
+    def __call__(self, refined, coarse, points, logit=None) -> np.ndarray:
         """Keep the features (F, h, w); the confidence is 1 everywhere."""
-        self.features = confidence.features(refined, coarse, points)
+        self.features = confidence.features(refined, coarse, points, logit)
         return np.ones_like(refined)
 
 

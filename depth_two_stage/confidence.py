@@ -12,6 +12,7 @@ A logistic function of what can be seen without the truth, at the network's reso
     wide       the same in a window of 21x21
     depth      ln refined, in metres of the canonical camera
     depth2     its square
+    network    the logit that the network itself gives (`networks.TwoStage`), 0 of one without
 
 Without points there is no distance, and its own set of weights. The weights are fitted (logistic
 regression, Newton) by `fit` to half of a validation set and kept beside the checkpoint; a
@@ -32,20 +33,29 @@ __all__ = ["FEATURES", "TOLERANCE", "Confidence", "features", "fit"]
 
 TOLERANCE = 0.05  # relative error that "right" means
 FARTHEST = 64.0  # pixels of the network's input
-FEATURES = ("bias", "distance", "distance2", "stages", "edge", "wide", "depth", "depth2")
+FEATURES = (
+    *("bias", "distance", "distance2", "stages", "edge", "wide", "depth", "depth2"),
+    "network",
+)
 
-#: used for a checkpoint that has not been calibrated
+#: used for a checkpoint that has not been calibrated; one that predicts its own is believed
 DEFAULT = {
-    "points": [1.5, -0.4, 0.0, -0.8, -0.8, -0.3, -0.3, 0.0],
-    "no_points": [0.0, 0.0, 0.0, -0.8, -0.5, -0.3, -0.3, 0.0],
+    "points": [1.5, -0.4, 0.0, -0.8, -0.8, -0.3, -0.3, 0.0, 0.0],
+    "no_points": [0.0, 0.0, 0.0, -0.8, -0.5, -0.3, -0.3, 0.0, 0.0],
 }
 
 
-def features(refined: np.ndarray, coarse: np.ndarray, points: np.ndarray | None) -> np.ndarray:
+def features(
+    refined: np.ndarray,
+    coarse: np.ndarray,
+    points: np.ndarray | None,
+    logit: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the features (F, h, w) of FEATURES.
 
     `refined` and `coarse` (h, w) are canonical metres before anchoring; `points` is a mask of any
-    resolution over the same view, True at points, or None without points.
+    resolution over the same view, True at points, or None without points; `logit` (h, w) is the
+    network's own, or None.
     """
     depth = np.maximum(refined, 1e-3)
     log = np.log(depth)
@@ -62,13 +72,28 @@ def features(refined: np.ndarray, coarse: np.ndarray, points: np.ndarray | None)
         kernel = np.ones((window, window), np.uint8)
         edges.append(np.log1p(20 * (cv2.dilate(log, kernel) - cv2.erode(log, kernel))))
     return np.stack(
-        [np.ones_like(depth), distance, distance**2, stages, *edges, log, log**2]
+        [
+            *(np.ones_like(depth), distance, distance**2, stages, *edges, log, log**2),
+            np.zeros_like(depth) if logit is None else np.clip(logit, -30, 30),
+        ]
     ).astype(np.float32)
 
 
 def calibration_path(checkpoint) -> Path:
     """Return where the weights fitted to a checkpoint are kept."""
     return checkpoint.path.with_name(f"{checkpoint.name}.confidence.json")
+
+
+def by_feature(content: dict, weights: list[float]) -> list[float]:
+    """Return a file's weights in the order of FEATURES; one that is younger weighs nothing."""
+    names = content.get("features", FEATURES)
+    if len(names) != len(weights):
+        return weights  # which `Confidence` refuses
+    known = dict(zip(names, weights, strict=True))
+    unknown = known.keys() - set(FEATURES)
+    if unknown:
+        raise ValueError(f"unknown features {', '.join(sorted(unknown))}")
+    return [known.get(name, 0.0) for name in FEATURES]
 
 
 class Confidence:
@@ -102,16 +127,22 @@ class Confidence:
             return cls()
         weights = content.get("weights")
         try:
-            return cls({name: np.asarray(weights[name], np.float32) for name in DEFAULT})
+            return cls({name: by_feature(content, weights[name]) for name in DEFAULT})
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: expected weights of the formula, got {error}") from error
 
     def __call__(
-        self, refined: np.ndarray, coarse: np.ndarray, points: np.ndarray | None
+        self,
+        refined: np.ndarray,
+        coarse: np.ndarray,
+        points: np.ndarray | None,
+        logit: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return the probability (h, w) float32; arguments as for `features`."""
-        name = "no_points" if points is None or not points.any() else "points"
-        logit = np.tensordot(self.weights[name], features(refined, coarse, points), 1)
+        if logit is None or self.calibrated:
+            name = "no_points" if points is None or not points.any() else "points"
+            found = features(refined, coarse, points, logit)
+            logit = np.tensordot(self.weights[name], found, 1)
         return 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
 
 

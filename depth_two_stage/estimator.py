@@ -6,6 +6,7 @@ The only door to a network. It reproduces the geometry of training for any camer
 1. the whole image is resized to fit the network's input, the rest padded (`framing`);
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
+   a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);
 3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
 4. what is left is anchored to the points (`anchoring`);
 5. each pixel gets a probability of being right (`confidence`).
@@ -22,7 +23,7 @@ from depth_two_stage import anchoring, networks, runtimes
 from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.framing import Framing
-from depth_two_stage.networks.inputs import assemble
+from depth_two_stage.networks.inputs import assemble, scene_unit
 
 __all__ = ["DepthEstimator", "Estimate"]
 
@@ -108,28 +109,31 @@ class DepthEstimator:
         # Into the network's geometry.
         framing = Framing.fit(camera.size, self.settings.input_size)
         r = framing.camera(camera).focal / self.settings.focal
-        valid = self.settings.min_depth * r, self.settings.max_depth * r
-        points = unknown = None
+        middle = points = unknown = None
         if sparse is not None and sparse.any():
             sparse = anchoring.without_strays(sparse)
+            middle = float(np.median(sparse[sparse > 0])) / r
+        valid = tuple(limit * r for limit in self.settings.valid_range(middle))
+        if middle is not None:
             sparse, unknown = anchoring.within_range(sparse, *valid)
         if sparse is not None and sparse.any():
             # A point far beyond what the network was trained for still says "beyond", no more.
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x = self._input(framing.image(rgb), points)
+        scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
         clock.stop("prepare")
         # Both stages.
-        coarse, refined = self.runtime(x)
+        coarse, refined, *logit = self.runtime(x)
         clock.stop("network")
         # Back to the image, metric, tied to the points.
-        depth, residual, kept = self._metric(refined, framing, r, sparse, valid)
-        rough, _, _ = self._metric(coarse, framing, r, sparse, valid)
+        depth, residual, kept = self._metric(refined, framing, scale, sparse, valid)
+        rough, _, _ = self._metric(coarse, framing, scale, sparse, valid)
         if unknown is not None:
             depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
         if points is not None:
             points = framing.sparse(kept.astype(np.float32)) > 0
-        confidence = framing.restore(self.confidence(refined, coarse, points))
+        confidence = framing.restore(self.confidence(refined, coarse, points, *logit))
         confidence[depth == 0] = 0
         clock.stop("confidence")
         return Estimate(depth, rough, confidence, residual, clock.total())
@@ -163,13 +167,13 @@ class DepthEstimator:
         self,
         field: np.ndarray,
         framing: Framing,
-        r: float,
+        scale: float,
         sparse: np.ndarray | None,
         valid: tuple[float, float],
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Turn canonical depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
+        """Turn the network's depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
         low, high = valid
-        depth = framing.restore(np.nan_to_num(field, nan=0.0)) * np.float32(r)
+        depth = framing.restore(np.nan_to_num(field, nan=0.0)) * np.float32(scale)
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None
         if sparse is not None:

@@ -28,6 +28,7 @@ __all__ = [
     "berhu_image",
     "check_batch",
     "choose",
+    "confidence",
     "discriminator",
     "generator",
     "half_l2",
@@ -36,6 +37,7 @@ __all__ = [
     "log_l1",
     "min_max",
     "not_numbers",
+    "relative",
     "rmse",
     "scale_invariant",
     "scale_invariant_printed",
@@ -226,6 +228,41 @@ def scale_invariant_printed(
     return scale_invariant(prediction, target, valid, lam, least, printed=True)
 
 
+def relative(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """``rmse`` + L1 of d + ½ L1 of d's differences between neighbours, d = ln y − ln y′.
+
+    For depth in units of the scene: the first term is what ``evaluate`` reports, the second weighs
+    near things as far ones, the third wants edges where the truth has them. Both logarithms are
+    taken of at least 0.001.
+    """
+    _check(prediction, target, valid)
+    logs = (torch.where(valid, depth, 1).clamp(min=1e-3).log() for depth in (prediction, target))
+    d = next(logs) - next(logs)
+    steps = _mean_step(d, valid, -1) + _mean_step(d, valid, -2)
+    return rmse(prediction, target, valid) + _mean(d.abs(), valid) + 0.5 * steps
+
+
+def _mean_step(values: Tensor, valid: Tensor, axis: int) -> Tensor:
+    """Mean |difference| of neighbours along an axis, of those that are both valid."""
+    length = values.shape[axis] - 1
+    both = valid.narrow(axis, 0, length) & valid.narrow(axis, 1, length)
+    return _mean(torch.where(both, values.diff(dim=axis).abs(), 0), both)
+
+
+def confidence(
+    logit: Tensor, depth: Tensor, target: Tensor, valid: Tensor, tolerance: float = 0.05
+) -> Tensor:
+    """Cross entropy of "depth is within 5 % of the truth" against its predicted logit."""
+    for name, other in (("logit", logit), ("target", target)):
+        if other.shape != depth.shape:
+            raise ValueError(
+                f"{name}: expected depth's shape {tuple(depth.shape)}, got {tuple(other.shape)}"
+            )
+    right = (_error(depth, target, valid).abs() < tolerance * target).float()
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logit, right, reduction="none")
+    return _mean(torch.where(valid, each, 0), valid)
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "l1": l1,
     "l2": l2,
@@ -234,6 +271,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "berhu": berhu,
     "berhu_image": berhu_image,
     "log_l1": log_l1,
+    "relative": relative,
     "scale_invariant": scale_invariant,
     "scale_invariant_printed": scale_invariant_printed,
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engines that execute a network: torch (CUDA, CPU), OpenVINO and ONNX Runtime.
 
-An engine takes x float32 (1, C, h, w) and returns (coarse, refined), float32 (H, W) metres each.
+An engine takes x float32 (1, C, h, w) and returns (coarse, refined), float32 (H, W) metres each,
+and of a network that predicts its own confidence the logit of that (`networks.TwoStage`).
 `start` picks one, runs one frame through it and through torch in fp32, and falls back when they
 disagree: a wrong engine must not pass unseen.
 """
@@ -40,8 +41,8 @@ class TorchEngine:
         self.model = model.to(device).eval()
         self.dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Run x (1, C, h, w) → coarse, refined (H, W) metres."""
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run x (1, C, h, w) → coarse, refined (H, W) metres[, logit]."""
         import torch
 
         with (
@@ -49,8 +50,7 @@ class TorchEngine:
             torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype is not None),
         ):
             outputs = self.model(torch.from_numpy(x).to(self.device))
-        coarse, refined = (y[0, 0].float().cpu().numpy() for y in outputs)
-        return coarse, refined
+        return tuple(y[0, 0].float().cpu().numpy() for y in outputs)
 
 
 class OpenVinoEngine:
@@ -82,13 +82,14 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         }
-        self.request = core.compile_model(graph, "CPU", settings).create_infer_request()
+        compiled = core.compile_model(graph, "CPU", settings)
+        self.outputs = range(len(compiled.outputs))
+        self.request = compiled.create_infer_request()
 
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Run x (1, C, h, w) → coarse, refined (H, W) metres."""
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run x (1, C, h, w) → coarse, refined (H, W) metres[, logit]."""
         self.request.infer([x])  # the request's own buffers are reused: copy them out
-        coarse, refined = (self.request.get_output_tensor(i).data[0, 0].copy() for i in (0, 1))
-        return coarse, refined
+        return tuple(self.request.get_output_tensor(i).data[0, 0].copy() for i in self.outputs)
 
 
 class OnnxEngine:
@@ -108,7 +109,7 @@ class OnnxEngine:
                 (torch.from_numpy(x),),
                 file,
                 input_names=["x"],
-                output_names=["coarse", "refined"],
+                output_names=["coarse", "refined", *(["logit"] if model.confident else [])],
                 dynamo=False,
             )
         options = onnxruntime.SessionOptions()
@@ -117,10 +118,9 @@ class OnnxEngine:
             file.getvalue(), options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Run x (1, C, h, w) → coarse, refined (H, W) metres."""
-        coarse, refined = self.session.run(None, {"x": x})
-        return coarse[0, 0], refined[0, 0]
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run x (1, C, h, w) → coarse, refined (H, W) metres[, logit]."""
+        return tuple(y[0, 0] for y in self.session.run(None, {"x": x}))
 
 
 #: engine by name, and what has to be installed for it
@@ -181,9 +181,13 @@ def pick(engine: str, device: str, precision: str) -> tuple[str, str]:
 
 
 def difference(a: tuple, b: tuple) -> float:
-    """Return the larger median relative difference of two (coarse, refined); NaN counts as inf."""
+    """Return the larger median relative difference of two (coarse, refined); NaN counts as inf.
+
+    A logit that stands beside them is no depth: its difference is not relative to anything.
+    """
     medians = [
-        np.median(np.abs(p - q) / np.maximum(np.abs(q), 1e-3)) for p, q in zip(a, b, strict=True)
+        np.median(np.abs(p - q) / np.maximum(np.abs(q), 1e-3))
+        for p, q in zip(a[:2], b[:2], strict=True)
     ]
     return float(np.nan_to_num(np.max(medians), nan=np.inf))
 

@@ -19,7 +19,7 @@ from . import __version__, networks
 from .files import atomic_write
 from .losses import not_numbers, valid_pixels
 from .networks.encoders import load_encoder
-from .networks.inputs import FILLED
+from .networks.inputs import FILLED, RELATIVE
 from .recipes import Recipe, completed, different
 from .training_data import Batches, mean_image, open_training, open_validation
 from .training_stages import (
@@ -85,12 +85,8 @@ class Run:
         if cuda and not torch.cuda.is_available():
             raise TrainingError("device: expected cuda, got a machine without it")
         if recipe.precision == "bf16" and not cuda and not calculates_bf16():
-            warnings.warn(
-                "precision bf16: this processor has no bf16 arithmetic, so that it is several "
-                "times slower than fp32; -p precision=fp32 trains in that",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            text = "precision bf16: this processor only emulates it, ten times slower than fp32"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         local = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
         # Channels last is faster, but of toy networks with two channels at odd sizes oneDNN's
@@ -106,7 +102,10 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.spec, plugged = specification(recipe)
         settings = networks.NetworkSettings(**self.spec["settings"])
-        if settings.sparse_input in FILLED:  # what stands there when there are no points
+        if settings.sparse_input in (
+            *FILLED,
+            *RELATIVE,
+        ):  # what stands there when there are no points
             mean = mean_image(self.data, settings.focal, settings.input_size)
             self.spec["settings"]["mean_depth"] = mean
         self.model = networks.build(self.spec)

@@ -19,7 +19,7 @@ from .datasets.mixing import Mixture
 from .datasets.packed import Packing
 from .datasets.sensors import draw_points
 from .networks import NetworkSettings
-from .networks.inputs import assemble
+from .networks.inputs import assemble, scene_unit
 from .recipes import Data, Recipe
 from .training_stages import TrainingError
 
@@ -63,6 +63,7 @@ def make_example(
     """A frame → (input float32 (C, h, w), target float32 (1, H, W) m, 0 = none).
 
     The camera's focal length becomes the network's canonical one, depth is divided by the ratio.
+    The target of relative depth is in units of the scene.
     """
     _needs_depth(sample)
     size = {"size": settings.input_size, "focal": settings.focal}
@@ -88,7 +89,9 @@ def make_example(
     ratio = np.float32(camera.focal / settings.focal)
     x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth, settings.colour)
     height, width = settings.refined_size
-    target = cv2.resize(depth / ratio, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    unit = scene_unit(sparse / ratio, settings.sparse_input, settings.mean_depth)
+    depth = depth / np.float32(ratio * unit)
+    target = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]
 
 

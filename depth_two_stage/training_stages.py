@@ -39,8 +39,10 @@ class _Refine(nn.Module):
         super().__init__()
         self.model, self.stage = model, stage
 
-    def forward(self, condition: Tensor) -> Tensor:
-        return self.model.metres(getattr(self.model, self.stage)(condition))
+    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Refined depth (m), and the logits of a stage that has some, else no channels."""
+        out = getattr(self.model, self.stage)(condition)
+        return self.model.metres(out[:, :1]), out[:, 1:]
 
 
 def calculates_bf16() -> bool:
@@ -201,10 +203,11 @@ class RefineStep(Step):
             if self.stage.pairs is not None:  # a function of the step, like dropout
                 draw = np.random.default_rng(torch.initial_seed() % 2**63)
                 given, target = PairAugmentation.of(self.stage.pairs, draw)(given, target)
-            condition = elsewhere = normalise(given)
+            elsewhere = normalise(given)
+            condition = self.model.beside(elsewhere, self.model.guide(x))
         valid = losses.valid_pixels(target)
         with self.autocast():
-            refined = self.refine(condition).float()
+            refined, logit = (part.float() for part in self.refine(condition))
         # Where there is no truth, both pairs show the same: nothing there tells them apart.
         real = torch.where(valid, normalise(target), elsewhere)
         fake = torch.where(valid, normalise(refined), elsewhere)
@@ -218,14 +221,19 @@ class RefineStep(Step):
         with self.autocast():
             logits = self.discriminator(condition, fake)
         # λ is meant for depth in [-1, 1]: metres are scaled as the generator sees them. Of the
-        # logarithm (A as printed) the unit is a constant.
-        unit = 1.0 if self.stage.loss == "log_l1" else 2 / self.model.settings.max_depth
+        # logarithm (A as printed) the unit is a constant, and relative depth has none.
+        own = self.stage.loss == "log_l1" or self.model.settings.relative
+        unit = 1.0 if own else 2 / self.model.settings.max_depth
         pixel = unit * self.loss(refined, target, valid)
         terms = losses.generator(logits.float(), pixel, self.stage.l1, self.stage.form)
         terms = {
             "adversarial": self.stage.adversarial * terms["adversarial"],
             self.stage.loss: terms["pixel"],
         }
+        if self.model.confident:
+            terms["confidence"] = self.stage.confidence * losses.confidence(
+                logit, refined.detach(), target, valid
+            )
         found |= self.descend(terms, "generator")
         self.discriminator.requires_grad_(True)
         return found

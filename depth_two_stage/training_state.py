@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .datasets import Dataset
 from .datasets.sparse import bernoulli
 from .files import atomic_write
-from .networks.inputs import assemble
+from .networks.inputs import assemble, scene_unit
 from .networks.two_stage import TwoStage
 
 
@@ -119,11 +119,12 @@ def validate(
             x = assemble(rgb, sparse, settings.sparse_input, settings.mean_depth, settings.colour)
             x = torch.from_numpy(x)[None].to(device, memory_format=torch.channels_last)
             with autocast():
-                outputs = model(x)
+                outputs = model(x)[:2]
+            scale = ratio * scene_unit(sparse, settings.sparse_input, settings.mean_depth)
             for name, out in zip(("coarse", "refined"), outputs, strict=True):
                 if not (truth > 0).any():  # little truth, and none of it at the map's pixels
                     continue
-                error = (out.float().cpu().numpy()[0, 0] * ratio - truth)[truth > 0]
+                error = (out.float().cpu().numpy()[0, 0] * scale - truth)[truth > 0]
                 found.setdefault(f"{name}_rmse_{count}", []).append(
                     float(np.sqrt(np.mean(error**2)))
                 )

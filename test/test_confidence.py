@@ -69,7 +69,7 @@ def test_fit_survives_features_that_never_vary_and_answers_that_never_differ():
 def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):
     checkpoint = Checkpoint(tmp_path)
     assert not Confidence.of(checkpoint).calibrated
-    weights = {"points": np.arange(8.0), "no_points": np.arange(8.0) / 2}
+    weights = {"points": np.arange(9.0), "no_points": np.arange(9.0) / 2}
     path = calibration_path(checkpoint)
     assert path.name == "narrow.confidence.json"
     files.write_json(path, {"checksum": "0123", "weights": weights})
@@ -81,7 +81,11 @@ def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):
         assert not Confidence.of(checkpoint).calibrated
     short = {"points": [1, 2], "no_points": [1, 2]}
     files.write_json(path, {"checksum": "0123", "weights": short})
-    with pytest.raises(ValueError, match="confidence points: expected 8 finite numbers"):
+    with pytest.raises(ValueError, match="confidence points: expected 9 finite numbers"):
+        Confidence.of(checkpoint)
+    foreign = {"checksum": "0123", "weights": weights, "features": list("abcdefghi")}
+    files.write_json(path, foreign)
+    with pytest.raises(files.FileError, match="unknown features a, b, c"):
         Confidence.of(checkpoint)
     for wrong in (5, [1], None, {"points": [1, 2]}, {"points": ["a"], "no_points": []}):
         files.write_json(path, {"checksum": "0123", "weights": wrong})

@@ -57,6 +57,30 @@ def test_rmse_is_the_mean_of_the_images():
     assert value == pytest.approx(by_hand, abs=1e-6)
 
 
+def test_relative_is_rmse_and_logarithms_and_their_steps():
+    e = math.e
+    prediction, target = batch([e, 1.0, 1.0]), batch([1.0, 1.0, NAN])
+    valid = batch([1.0, 1.0, 0.0]).bool()
+    rmse, log, step = ((e - 1) ** 2 / 2) ** 0.5, 1 / 2, 1.0  # one pair of neighbours; no second row
+    value = losses.relative(prediction, target, valid).item()
+    assert value == pytest.approx(rmse + log + 0.5 * step, abs=1e-6)
+    # Below, where there is no logarithm, it is finite and pulls back.
+    low = torch.full_like(target, -1.0).requires_grad_()
+    losses.relative(low, target, valid).backward()
+    assert low.grad.isfinite().all() and (low.grad[valid] < 0).all()
+
+
+def test_confidence_is_the_cross_entropy_of_being_within_5_percent():
+    depth, target = batch([1.04, 1.06, 7.0]), batch([1.0, 1.0, NAN])
+    valid = batch([1.0, 1.0, 0.0]).bool()
+    logit = batch([2.0, 2.0, -50.0])
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    value = losses.confidence(logit, depth, target, valid).item()
+    assert value == pytest.approx((right + wrong) / 2)
+    with pytest.raises(ValueError, match="logit: expected depth's shape"):
+        losses.confidence(logit[..., :2], depth, target, valid)
+
+
 # --- berHu ---------------------------------------------------------------------------------------
 
 

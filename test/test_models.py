@@ -39,9 +39,10 @@ def example(settings, batch=1, size=None):
 def test_it_goes_forward_and_back(name):
     _, model = small(name)
     model.train()
-    coarse, refined = model(example(model.settings, 2))
-    assert coarse.shape == refined.shape == (2, 1, *model.settings.refined_size)
-    (coarse.abs().mean() + refined.square().mean()).backward()
+    outputs = model(example(model.settings, 2))
+    assert len(outputs) == 2 + model.confident
+    assert {out.shape for out in outputs} == {(2, 1, *model.settings.refined_size)}
+    sum(out.square().mean() for out in outputs).backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
     small.cache_clear()  # its running means have moved
@@ -56,9 +57,8 @@ def test_it_takes_odd_sizes_or_refuses_them(name):
             with pytest.raises(ValueError, match=r"input: expected 228×304 .* got 101×151"):
                 model(x)
         else:
-            coarse, refined = model(x)
-            assert coarse.shape == refined.shape == (1, 1, *model.settings.refined_size)
-            assert coarse.isfinite().all() and refined.isfinite().all()
+            for out in model(x):
+                assert out.shape == (1, 1, *model.settings.refined_size) and out.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .anchored import CorrectionUNet, EdgeGenerator
 from .checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -38,6 +39,8 @@ __all__ = [
     "MODELS",
     "Checkpoint",
     "CheckpointError",
+    "CorrectionUNet",
+    "EdgeGenerator",
     "FullyConnected",
     "NetworkSettings",
     "PatchDiscriminator",
@@ -68,6 +71,8 @@ PARTS: dict[str, type[nn.Module]] = {
     "single_stage": SingleStage,
     "residual_generator": ResidualGenerator,
     "unet_generator": UNetGenerator,
+    "correction_unet": CorrectionUNet,
+    "edge_generator": EdgeGenerator,
     "patch_discriminator": PatchDiscriminator,
 }
 HUGGING_FACE = "huggingface"  # `coarse`: imported when it is asked for

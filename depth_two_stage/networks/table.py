@@ -80,6 +80,23 @@ def _d(kind: str, colour: bool, place: Spec, paper: str) -> Spec:
 
 
 MODELS: dict[str, Spec] = {
+    # Ours
+    "anchored": {
+        **_one(
+            "none: the two-stage frame from interpolated points",
+            {"name": "correction_unet"},
+            "relative",
+            input_size=[240, 320],
+            refined_size=[240, 320],
+            focal=272.6,
+        ),
+        "stage_two": {"name": "edge_generator", "widths": [12, 24, 48]},
+        "discriminator": {
+            "name": "patch_discriminator",
+            "widths": [16, 32, 64, 128],
+            "condition": 7,
+        },
+    },
     # E
     "fcrn50-rgb": _one("E, Table 1: ResNet-UpProj; B, stage one", dict(FCRN50)),
     "fcrn50-rgb-make3d": _one("E, Table 3; B, stage one", dict(FCRN50), **MAKE3D),

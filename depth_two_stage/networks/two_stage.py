@@ -7,10 +7,11 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .inputs import CHANNELS, COLOURS, FILLED, MeanDepth
+from .inputs import CHANNELS, COLOURS, FILLED, REACH, RELATIVE, MeanDepth
 
 MAX_SIDE = 8192  # pixels
 
@@ -66,12 +67,34 @@ class NetworkSettings:
         """Channels of the input."""
         return CHANNELS[self.sparse_input]
 
+    @property
+    def relative(self) -> bool:
+        """Whether depth is in units of the scene (`inputs.scene_unit`)."""
+        return self.sparse_input in RELATIVE
 
+    def valid_range(self, unit: float | None) -> tuple[float, float]:
+        """Depths that the network is asked for, canonical m: ``min_depth`` to ``max_depth``.
+
+        Where its depth is relative to points whose median is ``unit`` m: `REACH` times nearer to
+        `REACH` times farther than that.
+        """
+        if unit is None or not self.relative:
+            return self.min_depth, self.max_depth
+        return unit / REACH, unit * REACH
+
+
+LOG_REACH = float(np.log(REACH))
 REFINING = ("stage_two", "stage_three")
 
 
 class TwoStage(nn.Module):
     """Input (B, C, h, w) of ``inputs.assemble`` → (coarse, refined), each (B, 1, H, W) m.
+
+    A stage two with the attribute ``confident`` gives a third, the logit of the probability that
+    refined is within 5 % of the truth; one with ``guides``, channels of the input, sees those too,
+    beside the rough depth. ``relative``: metres are units of the scene here and in all methods,
+    stage one's output is added to the logarithm of the interpolated depth, and depth enters stage
+    two as its logarithm ÷ ln 20.
 
     (H, W) is ``settings.refined_size``. Without a stage two, refined is coarse. ``filled`` and
     ``smooth`` add stage one's output to the filled depth; D's networks answer in fractions of
@@ -94,11 +117,15 @@ class TwoStage(nn.Module):
         super().__init__()
         if stage_two is None and (stage_one is None or stage_three is not None):
             raise ValueError("stage_two: expected a network before stage three or alone, got None")
+        if stage_three is not None and getattr(stage_two, "guides", ()):
+            raise ValueError("stage_three: expected none after a stage two that is guided, got one")
         self.stage_one = stage_one
         self.stage_two = stage_two
         self.stage_three = stage_three
         self.settings = settings
         self.scale = settings.max_depth if getattr(stage_one, "fraction", False) else None
+        self.guides = list(getattr(stage_two, "guides", ()))
+        self.confident = bool(getattr(stage_two, "confident", False))
 
     @property
     def fixed_size(self) -> bool:
@@ -120,22 +147,31 @@ class TwoStage(nn.Module):
             mode="bilinear",
             align_corners=self.settings.corners,
         )
-        if self.settings.sparse_input in FILLED:
-            out = out + F.interpolate(
-                x[:, 3:4].float(),
-                self.settings.refined_size,
-                mode="bilinear",
-                align_corners=False,
-            )
-        return out
+        if self.settings.sparse_input in (*FILLED, *RELATIVE):
+            out = out + self._resized(x[:, 3:4])
+        return out.exp() if self.settings.relative else out
+
+    def _resized(self, x: Tensor) -> Tensor:
+        """Bring channels of the input to the size of the refined depth, in fp32."""
+        return F.interpolate(
+            x.float(), self.settings.refined_size, mode="bilinear", align_corners=False
+        )
 
     def normalise(self, depth: Tensor) -> Tensor:
         """Metres → stage two's [-1, 1]."""
+        if self.settings.relative:
+            return depth.clamp(min=1e-3).log() / LOG_REACH
         return depth * (2 / self.settings.max_depth) - 1
 
     def metres(self, depth: Tensor) -> Tensor:
         """Stage two's [-1, 1] → metres."""
+        if self.settings.relative:
+            return (depth * LOG_REACH).exp()
         return (depth + 1) * (self.settings.max_depth / 2)
+
+    def guide(self, x: Tensor) -> Tensor | None:
+        """What stage two sees of the input beside the rough depth, (B, G, H, W); None: nothing."""
+        return self._resized(x[:, self.guides]) if self.guides else None
 
     def condition(self, x: Tensor) -> Tensor:
         """What stage two and its discriminator see of an input.
@@ -143,10 +179,13 @@ class TwoStage(nn.Module):
         The rough depth in [-1, 1], (B, 1, H, W); for a single cGAN the input itself, (B, C, H, W).
         """
         if self.stage_one is not None:
-            return self.normalise(self.coarse(x))
-        return F.interpolate(
-            x.float(), self.settings.refined_size, mode="bilinear", align_corners=False
-        )
+            return self.beside(self.normalise(self.coarse(x)), self.guide(x))
+        return self._resized(x)
+
+    @staticmethod
+    def beside(rough: Tensor, guide: Tensor | None) -> Tensor:
+        """The rough depth in [-1, 1] and what guides its refinement, (B, 1 + G, H, W)."""
+        return rough if guide is None else torch.cat((rough, guide), dim=1)
 
     def refine(self, coarse: Tensor, stages: tuple[str, ...] = REFINING) -> Tensor:
         """Stage two and three, or those of them that are named: (B, 1, H, W) m → the same."""
@@ -158,10 +197,13 @@ class TwoStage(nn.Module):
                 coarse = self.metres(stage(self.normalise(coarse)))
         return coarse
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Coarse and refined depth."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Coarse and refined depth, and what stage two knows of its confidence."""
         coarse = self.coarse(x)
-        return coarse, self.refine(coarse)
+        if not (self.guides or self.confident):
+            return coarse, self.refine(coarse)
+        out = self.stage_two(self.beside(self.normalise(coarse), self.guide(x)))
+        return (coarse, self.metres(out[:, :1]), *([out[:, 1:]] if self.confident else []))
 
 
 def settings_dict(settings: NetworkSettings) -> dict:

@@ -96,6 +96,7 @@ class StageTwo:
     ``none`` is this stage's share of images without points; below 0: that of ``sparse``. A third
     stage (B) is trained in the same way after the second. ``pairs``, a name of
     `datasets.ranges.RANGES`, changes rough depth and target as that paper does (B, Make3D).
+    ``confidence`` weighs the cross entropy of a stage that predicts its own (`anchored`).
     """
 
     epochs: int = 200
@@ -109,6 +110,7 @@ class StageTwo:
     form: str = "non_saturating"
     none: float = -1.0
     pairs: str | None = None
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Recipe:
 
 
 LOSS_NAMES = (
-    *("berhu", "berhu_image", "rmse", "l1", "l2", "half_l2"),
+    *("berhu", "berhu_image", "rmse", "relative", "l1", "l2", "half_l2"),
     *("scale_invariant", "scale_invariant_printed", "log_l1"),
 )
 CHOICES = {
@@ -161,7 +163,7 @@ CHOICES = {
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
     "stage_one.loss": LOSS_NAMES,
-    "stage_two.loss": ("l1", "rmse", "log_l1"),
+    "stage_two.loss": ("l1", "rmse", "relative", "log_l1"),
     "stage_two.form": ("non_saturating", "min_max"),
     "view.paper": tuple(RANGES),
     "stage_two.pairs": tuple(RANGES),
