@@ -52,9 +52,9 @@ class Disturbance:
 def shifted(sparse: np.ndarray, down: int, right: int) -> np.ndarray:
     """Move every point of (H, W) by whole pixels; what leaves the image is lost."""
     result = np.zeros_like(sparse)
-    rows, columns = np.nonzero(sparse)
-    values = sparse[rows, columns]
-    rows, columns = rows + down, columns + right
-    inside = (rows >= 0) & (rows < sparse.shape[0]) & (columns >= 0) & (columns < sparse.shape[1])
-    result[rows[inside], columns[inside]] = values[inside]
+    rows, columns = (n - abs(d) for n, d in zip(sparse.shape, (down, right), strict=True))
+    if rows > 0 and columns > 0:
+        y, x, from_y, from_x = (max(d, 0) for d in (down, right, -down, -right))
+        kept = sparse[from_y : from_y + rows, from_x : from_x + columns]
+        result[y : y + rows, x : x + columns] = kept
     return result

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from . import Sample
+from . import Sample, disturbances
 from .sparse import Beams, bernoulli, lines
 
 #: Lengths in pixels are those of an image of this width, and go with the frame's.
@@ -178,16 +178,10 @@ def shifted(sparse: np.ndarray, length: float, angle: float) -> np.ndarray:
 
     ``angle`` is from right (0) to down (π/2), in radians.
     """
-    height, width = sparse.shape
-    length = length * width / WIDTH
-    du, dv = round(length * np.cos(angle)), round(length * np.sin(angle))
-    out = np.zeros_like(sparse)
-    rows, columns = height - abs(dv), width - abs(du)
-    if rows > 0 and columns > 0:
-        there, here = (slice(max(dv, 0), max(dv, 0) + rows), slice(max(-dv, 0), max(-dv, 0) + rows))
-        right, left = slice(max(du, 0), max(du, 0) + columns), max(-du, 0)
-        out[there, right] = sparse[here, left : left + columns]
-    return out
+    length = length * sparse.shape[1] / WIDTH
+    return disturbances.shifted(
+        sparse, round(length * np.sin(angle)), round(length * np.cos(angle))
+    )
 
 
 def noisy(sparse: np.ndarray, std: float, relative: float, rng: np.random.Generator) -> np.ndarray:
