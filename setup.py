@@ -50,7 +50,7 @@ ROS = [
     "ros-kilted-visualization-msgs",
     "ros-kilted-lifecycle-msgs",
 ]
-TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "evo>=1.28"]
+TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "evo>=1.28", "vermin>=1.6"]
 LINT = ["ruff>=0.6"]
 
 setup(

@@ -102,11 +102,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def file_facts(path: str | Path) -> dict[str, str]:
     """Name and SHA-256 of a file, for the header of what is made of it."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
-        return {
-            "file": Path(path).name,
-            "sha256": hashlib.file_digest(stream, "sha256").hexdigest(),
-        }
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return {"file": Path(path).name, "sha256": digest.hexdigest()}
 
 
 def fit_stem(stem: Tensor, channels: int, extra: str = "mean", grey: str = "sum") -> Tensor:
