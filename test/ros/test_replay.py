@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`replay` over DDS: a process plays, this one listens."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -10,8 +11,6 @@ import time
 import pytest
 
 pytest.importorskip("rclpy")
-import itertools
-
 import numpy as np
 import rclpy
 import small_bag
@@ -35,6 +34,8 @@ from depth_two_stage.ros.stamps import (
     write_stamp,
 )
 
+QUEUE = 1000  # messages: all of a bag's, should this process be held up
+
 
 def nanoseconds(stamp) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
@@ -52,11 +53,11 @@ class Listener:
 
     def __init__(self, node, reliability=ReliabilityPolicy.BEST_EFFORT) -> None:
         self.node, self.images, self.infos, self.clouds, self.clock = node, [], [], [], []
-        profile = QoSProfile(depth=50, reliability=reliability)
+        profile = QoSProfile(depth=QUEUE, reliability=reliability)
         node.create_subscription(Image, "/camera/image_raw", self.images.append, profile)
-        node.create_subscription(CameraInfo, "/camera/camera_info", self.infos.append, 50)
-        node.create_subscription(PointCloud2, "/lidar/points", self.clouds.append, 50)
-        node.create_subscription(Clock, "/clock", lambda m: self.clock.append(m.clock), 100)
+        node.create_subscription(CameraInfo, "/camera/camera_info", self.infos.append, QUEUE)
+        node.create_subscription(PointCloud2, "/lidar/points", self.clouds.append, QUEUE)
+        node.create_subscription(Clock, "/clock", lambda m: self.clock.append(m.clock), QUEUE)
 
     def until(self, done) -> None:
         spin_until(self.node, done)
@@ -206,7 +207,7 @@ def test_truncated_bag_plays_what_is_readable(tmp_path, node, replay, plugin):
     (file,) = (path for path in bag.iterdir() if path.suffix in (".mcap", ".db3"))
     os.truncate(file, file.stat().st_size * 7 // 10)
     heard = Listener(node)
-    process = replay(bag, "--rate", 20, "--wait", 60)
+    process = replay(bag, "--rate", 10, "--wait", 60)
     error = [line for line in heard.until_end(process).splitlines() if "replay: " in line]
     assert process.returncode == 1
     assert len(error) == 1 and "damaged bag" in error[0]
