@@ -28,7 +28,7 @@ def depth_node(tiny, free_domain, tmp_path_factory):
     )
     other = rig.Rig(domain)
     try:
-        loaded = other.until(lambda: "model" in other.values, 120.0)
+        loaded = other.until(lambda: "model" in other.values, 3 * rig.PATIENCE)
         assert loaded, process.text()
         yield SimpleNamespace(process=process, rig=other, domain=domain)
     finally:
@@ -39,9 +39,9 @@ def depth_node(tiny, free_domain, tmp_path_factory):
 @pytest.fixture
 def camera(depth_node):
     """A raw, reliable camera that the shared depth_node reads."""
-    import rig
+    import sensors
 
-    made = rig.TestCamera(depth_node.rig)
+    made = sensors.TestCamera(depth_node.rig)
     made.connect()
     yield made
     depth_node.rig.ignore()

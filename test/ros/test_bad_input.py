@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input over DDS: depth_node goes on, loses nothing good, and says one clear line."""
 
+import time
 from array import array
 
 import numpy as np
@@ -8,48 +9,61 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rig
-from rig import SIZE, TestCamera, stamp_of
+import sensors
 from sensor_msgs.msg import Image, PointCloud2
+from sensors import SIZE, TestCamera
+
+from depth_two_stage.messages import stamp_ns
+from depth_two_stage.ros import build
+from depth_two_stage.ros.reports import REPEAT
 
 DEPTH = "depth/image_rect"
 
 
 @pytest.fixture
 def good(depth_node, camera):
-    """Sends a good frame and waits for its depth: the node has survived."""
-    depth_node.rig.listen(DEPTH)
-    depth_node.rig.spin(0.3)
+    """Sends a good frame and waits for its depth: the node has survived; the frame's stamp."""
+    camera.reach(DEPTH)
 
-    def check(**messages) -> None:
+    def check(**messages) -> int:
         stamp = camera.send(**messages)
-        heard = depth_node.rig.heard[DEPTH]
-        assert depth_node.rig.until(lambda: any(stamp_of(m) == stamp for m in heard), 15.0), (
-            depth_node.process.text()
-        )
+        arrived = depth_node.rig.until(lambda: depth_node.rig.got(DEPTH, stamp))
+        assert arrived, depth_node.process.text()
+        return stamp
 
     check()
     return check
 
 
-def said_once(node, line: str) -> None:
-    """The line comes, in one piece, and only once for several bad messages."""
-    assert node.rig.until(lambda: line in node.process.text(), 10.0), node.process.text()
-    assert node.process.text().count(line) == 1
-    assert "Traceback" not in node.process.text()
+@pytest.fixture(scope="module")
+def lidar(depth_node):
+    """A LiDAR that depth_node reads."""
+    made = depth_node.rig.publisher(PointCloud2, "lidar")
+    assert depth_node.rig.until(lambda: made.get_subscription_count() > 0)
+    yield made
+    depth_node.rig.node.destroy_publisher(made)
+
+
+@pytest.fixture
+def said_once(depth_node):
+    """Waits for a line: it comes in one piece, and only once for several bad messages."""
+    began, before = time.monotonic(), len(depth_node.process.text())
+
+    def check(line: str) -> None:
+        text = depth_node.process.text
+        assert depth_node.rig.until(lambda: line in text()), text()
+        repeats = (time.monotonic() - began) // REPEAT  # what lasts is said again
+        assert text()[before:].count(line) <= 1 + repeats, text()
+        assert "Traceback" not in text()
+
+    return check
 
 
 def broken_image(**changes) -> Image:
-    image = rig.rgb_image()
+    image = sensors.rgb_image()
     for name, value in changes.items():
         setattr(image, name, value)
     return image
-
-
-def counted(node, key: str, more: int, before: dict) -> bool:
-    """Whether the diagnostics' counter has grown by so much (more would show as well)."""
-    wanted = int(before.get(key, 0)) + more
-    return node.rig.until(lambda: int(node.rig.values.get(key, 0)) == wanted, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -65,90 +79,89 @@ def counted(node, key: str, more: int, before: dict) -> bool:
     ],
     ids=["unknown encoding", "depth", "no encoding", "short", "step", "no rows", "no columns"],
 )
-def test_unusable_image(depth_node, camera, good, broken, line):
+def test_unusable_image(depth_node, camera, good, said_once, broken, line):
     before = depth_node.rig.values
-    for _ in range(2):
+    for number in (1, 2):  # one at a time: a newer image would take its place
         camera.send(image=broken_image(**broken))
-        depth_node.rig.spin(0.2)
+        assert depth_node.rig.grown("dropped: unusable image", before, number)
     good()
-    assert counted(depth_node, "dropped: unusable image", 2, before)
-    said_once(depth_node, line)
+    said_once(line)
 
 
 @pytest.mark.parametrize(
     ("info", "line"),
     [
-        (rig.camera_info(f=0.0), "camera_info.k: expected focal lengths above 0, got fx = 0"),
-        (rig.camera_info((30, 40)), "camera_info: expected the image's size 60x80, got 30x40"),
-        (rig.camera_info(D=(float("nan"),) * 5), "camera_info.d: expected finite numbers"),
+        (sensors.camera_info(f=0.0), "camera_info.k: expected focal lengths above 0, got fx = 0"),
+        (sensors.camera_info((30, 40)), "camera_info: expected the image's size 60x80, got 30x40"),
+        (sensors.camera_info(D=(float("nan"),) * 5), "camera_info.d: expected finite numbers"),
     ],
     ids=["zero fx", "another size", "NaN"],
 )
-def test_unusable_camera_info(depth_node, camera, good, info, line):
+def test_unusable_camera_info(depth_node, camera, good, said_once, info, line):
     before = depth_node.rig.values
     camera.send(info=info)
-    depth_node.rig.spin(0.2)
+    assert depth_node.rig.grown("dropped: unusable image", before, 1)
     good()
-    assert counted(depth_node, "dropped: unusable image", 1, before)
-    said_once(depth_node, line)
+    said_once(line)
 
 
-def test_images_without_their_camera_info(depth_node, camera, good):
+def test_images_without_their_camera_info(depth_node, camera, good, said_once):
     """Constant or missing camera_info is never stamped anew: no depth, and the reason."""
-    heard = len(depth_node.rig.heard[DEPTH])
-    for _ in range(8):
-        image = rig.rgb_image()
-        image.header.stamp = rig.ros_time(depth_node.rig.now())
+    line = "camera_info: expected a message on /camera_info with the image's stamp"
+    alone = []
+
+    def send_alone() -> None:
+        image = sensors.rgb_image()
+        alone.append(depth_node.rig.now())
+        image.header.stamp = build.time(alone[-1])
         camera.images.publish(image)
-        depth_node.rig.spin(0.05)
-    depth_node.rig.spin(0.3)
-    assert len(depth_node.rig.heard[DEPTH]) == heard
-    said_once(depth_node, "camera_info: expected a message on /camera_info with the image's stamp")
+
+    depth_node.rig.repeat(send_alone, lambda: line in depth_node.process.text(), period=0.05)
+    said_once(line)
     good()
+    assert not [stamp for stamp in alone if depth_node.rig.got(DEPTH, stamp)]
 
 
-def test_stamps_zero_repeated_and_backwards(depth_node, camera, good):
-    heard = depth_node.rig.heard[DEPTH]
+def test_stamps_zero_repeated_and_backwards(depth_node, camera, good, said_once):
     before = depth_node.rig.values
     camera.send(stamp=0)
-    depth_node.rig.spin(0.2)
+    assert depth_node.rig.grown("dropped: stamp zero", before, 1)
+    again = good()
+    camera.send(stamp=again)
+    assert depth_node.rig.grown("dropped: stamp repeated", before, 1)
+    camera.send(stamp=again - 30_000_000)
+    assert depth_node.rig.grown("dropped: stamp backwards", before, 1)
+    said_once("image: expected a stamp above 0, got 0")
+    said_once("image: expected a stamp after the last, got one 30.0 ms before")
     good()
-    again = stamp_of(heard[-1])
-    for stamp in (again, again - 30_000_000):
-        camera.send(stamp=stamp)
-        depth_node.rig.spin(0.2)
-    assert [stamp_of(m) for m in heard].count(again) == 1
-    assert again - 30_000_000 not in [stamp_of(m) for m in heard]
-    for reason in ("stamp zero", "stamp repeated", "stamp backwards"):
-        assert counted(depth_node, f"dropped: {reason}", 1, before)
-    said_once(depth_node, "image: expected a stamp above 0, got 0")
-    said_once(depth_node, "image: expected a stamp after the last, got one 30.0 ms before")
-    good()
+    stamps = [stamp_ns(message) for message in depth_node.rig.heard[DEPTH]]
+    assert stamps.count(again) == 1
+    assert again - 30_000_000 not in stamps
 
 
-def test_a_recording_that_begins_again_goes_on(depth_node, camera, good):
+def test_a_recording_that_begins_again_goes_on(depth_node, camera, good, said_once):
     """Old stamps, as of a bag without /clock, and a jump back: used, and said."""
     good(stamp=1_300_000_010_000_000_000)
     good(stamp=1_300_000_010_100_000_000)
     good(stamp=1_300_000_000_000_000_000)
-    said_once(depth_node, "image stamps went back by 10.100 s: starting again from there")
+    said_once("image stamps went back by 10.100 s: starting again from there")
     good(stamp=depth_node.rig.now())
 
 
 def cloud_without_z() -> PointCloud2:
-    message = rig.cloud(rig.wall(), 1)
+    message = sensors.cloud(sensors.wall(), 1)
     message.fields = message.fields[:2]
     return message
 
 
 def cloud_cut_short() -> PointCloud2:
-    message = rig.cloud(rig.wall(), 1)
+    message = sensors.cloud(sensors.wall(), 1)
     message.data = message.data[:-100]
     return message
 
 
 def cloud_of_text() -> PointCloud2:
-    message = rig.cloud(rig.wall(), 1)
+    message = sensors.cloud(sensors.wall(), 1)
     message.fields[0].datatype = 42
     return message
 
@@ -159,63 +172,56 @@ def cloud_of_text() -> PointCloud2:
         (cloud_without_z(), "lidar malformed"),
         (cloud_cut_short(), "lidar malformed"),
         (cloud_of_text(), "lidar malformed"),
-        (rig.cloud(np.full((50, 3), np.nan), 1), "lidar out of view"),
-        (rig.cloud(np.full((50, 3), np.inf), 1), "lidar out of view"),
-        (rig.cloud(np.zeros((0, 3)), 1), "lidar out of view"),
-        (rig.cloud(rig.wall(-4.0), 1), "lidar out of view"),
+        (sensors.cloud(np.full((50, 3), np.nan), 1), "lidar out of view"),
+        (sensors.cloud(np.full((50, 3), np.inf), 1), "lidar out of view"),
+        (sensors.cloud(np.zeros((0, 3)), 1), "lidar out of view"),
+        (sensors.cloud(sensors.wall(-4.0), 1), "lidar out of view"),
     ],
     ids=["no z", "cut short", "wrong type", "NaN", "infinite", "empty", "behind"],
 )
-def test_bad_clouds_leave_the_image_alone(depth_node, camera, good, message, reason):
-    lidar = depth_node.rig.publisher(PointCloud2, "lidar")
-    assert depth_node.rig.until(lambda: lidar.get_subscription_count() > 0)
+def test_bad_clouds_leave_the_image_alone(depth_node, lidar, good, message, reason):
     before = depth_node.rig.values
     stamp = depth_node.rig.now() + 300_000_000
-    message.header.stamp = rig.ros_time(stamp)
+    message.header.stamp = build.time(stamp)
     lidar.publish(message)
-    depth_node.rig.spin(0.2)
+    depth_node.rig.handled()
     good(stamp=stamp)
-    assert counted(depth_node, f"points unused: {reason}", 1, before)
+    assert depth_node.rig.until(lambda: depth_node.rig.values["last stamp"] == str(stamp))
+    assert depth_node.rig.grown(f"points unused: {reason}", before, 1)
     assert depth_node.rig.values["mode"] == "rgb"
-    depth_node.rig.node.destroy_publisher(lidar)
-    depth_node.rig.spin(0.4)
+    assert depth_node.rig.until(lambda: depth_node.rig.now() > stamp)
 
 
-def test_corrupt_jpeg(depth_node):
+def test_corrupt_jpeg(depth_node, said_once):
     camera = TestCamera(depth_node.rig, compressed=True)
     camera.connect()
-    depth_node.rig.listen(DEPTH)
-    depth_node.rig.spin(0.3)
-    whole = bytes(rig.jpeg_image().data)
+    camera.reach(DEPTH)
+    whole = bytes(sensors.jpeg_image().data)
     before = depth_node.rig.values
     header = b"\x89PNG\r\n\x1a\n" + bytes(100)  # of which OpenCV would say something of its own
-    for data in (b"", b"no image at all", whole[: len(whole) // 2], header):
-        image = rig.jpeg_image()
+    for number, data in enumerate((b"", b"no image at all", whole[: len(whole) // 2], header), 1):
+        image = sensors.jpeg_image()
         image.data = array("B", data)
         camera.send(image=image)
-        depth_node.rig.spin(0.2)
-    stamp = camera.send(image=rig.jpeg_image())
-    heard = depth_node.rig.heard[DEPTH]
-    assert depth_node.rig.until(lambda: any(stamp_of(m) == stamp for m in heard))
-    assert counted(depth_node, "dropped: unusable image", 4, before)
+        assert depth_node.rig.grown("dropped: unusable image", before, number)
+    stamp = camera.send()
+    assert depth_node.rig.until(lambda: depth_node.rig.got(DEPTH, stamp))
     lines = depth_node.process.text().splitlines()
     assert [line for line in lines if not line.startswith(("[INFO] [", "[WARN] ["))] == []
-    about = [line for line in lines if "expected a complete JPEG or PNG" in line]
-    assert len(about) == 1, about  # the same but for its numbers
+    said_once("expected a complete JPEG or PNG")  # the same but for its numbers
     depth_node.rig.ignore()
     camera.close()
 
 
 def test_padded_rows_and_other_encodings_are_read(depth_node, camera):
     """bgra8 with padded rows gives the same picture."""
-    depth_node.rig.listen("image_rect")
-    depth_node.rig.spin(0.3)
+    camera.reach("image_rect")
     padded = np.zeros((SIZE[0], SIZE[1] * 4 + 12), np.uint8)
     pixels = padded[:, : SIZE[1] * 4].reshape(*SIZE, 4)
-    pixels[..., :3] = rig.texture()[..., ::-1]
+    pixels[..., :3] = sensors.texture()[..., ::-1]
     image = Image(height=SIZE[0], width=SIZE[1], encoding="bgra8", step=padded.shape[1])
-    image.data = rig.data(padded)
+    image.data = build.data(padded)
     stamp = camera.send(image=image)
-    heard = depth_node.rig.heard["image_rect"]
-    assert depth_node.rig.until(lambda: any(stamp_of(m) == stamp for m in heard))
-    assert np.array_equal(rig.image_values(heard[-1]), rig.texture())
+    assert depth_node.rig.until(lambda: depth_node.rig.got("image_rect", stamp))
+    found = sensors.image_values(depth_node.rig.got("image_rect", stamp))
+    assert np.array_equal(found, sensors.texture())

@@ -35,7 +35,7 @@ def test_demo_writes_all_it_promises(tmp_path, ros_env):
         "tsdf.memory_mb=128",
     ):
         command += ["-p", value]
-    done = subprocess.run(command, env=ros_env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=ros_env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     for words in ("depth published", "Depth error", "p95 ms", "ATE, m", "mesh, triangles"):
         assert words in done.stdout

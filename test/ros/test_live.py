@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 import small_bag
-from rig import tiny_weights
+from rig import PATIENCE, tiny_weights
 
 from depth_two_stage.config import ConfigError
 from depth_two_stage.datasets.bag_messages import typestore
@@ -49,7 +49,7 @@ def start(ros_env, tmp_path):
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def children(process: subprocess.Popen) -> dict[str, int]:
@@ -66,7 +66,7 @@ def children(process: subprocess.Popen) -> dict[str, int]:
     return found
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:
+def wait_for(condition, seconds: float = 2 * PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -93,7 +93,7 @@ def test_bag_to_recorded_depth_and_the_end_of_the_bag_ends_it(tmp_path, start, w
         record_topics=("/camera/depth", "depth/camera_info", "/diagnostics"),
         replay=("--lockstep",),
     )
-    assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    assert process.wait(4 * PATIENCE) == 0, (tmp_path / "log").read_text()
     stamps = [small_bag.BEGIN + i * small_bag.STEP for i in range(6)]
     with RawBag(tmp_path / "out") as recorded:
         raw = {topic: [] for topic in recorded.topics}
@@ -126,7 +126,7 @@ def test_a_signal_ends_all_with_zero(tmp_path, start, weights, number):
     nodes = children(process)
     assert set(nodes) == {"depth_node", "replay"}
     process.send_signal(number)
-    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert process.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
     assert all(gone(pid) for pid in nodes.values())
 
 
@@ -135,7 +135,7 @@ def test_a_node_that_dies_is_named_and_ends_the_others(tmp_path, start, weights)
     wait_for(lambda: "depth_node" in children(process))
     nodes = children(process)
     os.kill(nodes["depth_node"], signal.SIGKILL)
-    assert process.wait(60) == 1
+    assert process.wait(PATIENCE) == 1
     last = (tmp_path / "log").read_text().strip().splitlines()[-1]
     assert last == "live: depth_node ended by SIGKILL"
     assert all(gone(pid) for pid in nodes.values())
@@ -158,7 +158,7 @@ def test_what_a_child_leaves_behind_is_ended_too():
         [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True
     )
     left = int(child.stdout.readline())
-    assert child.wait(30) == 0 and not gone(left)
+    assert child.wait(PATIENCE) == 0 and not gone(left)
     session = Live(print)
     session.children.append(Child("node", child))
     session.stop()

@@ -22,7 +22,7 @@ from depth_two_stage.datasets import open_dataset
 from depth_two_stage.files import read_ply
 from depth_two_stage.messages import stamp_ns, to_points, to_transform
 from depth_two_stage.ros import build, markers
-from depth_two_stage.ros.mapping_node import WATCH
+from depth_two_stage.ros.mapping_node import NAME, WATCH
 from depth_two_stage.ros.motion import T_LINK_OPTICAL
 from depth_two_stage.ros.poses import PoseError, between, interpolated
 from depth_two_stage.ros.reports import diagnostics, status
@@ -73,8 +73,10 @@ class Sender:
     def connect(self) -> None:
         publishers = [self.depth, self.info, self.image, self.confidence]
         publishers += [self.pose] if self.pose else []
-        assert self.rig.until(lambda: all(p.get_subscription_count() for p in publishers), 60.0)
-        self.rig.spin(0.3)
+        assert self.rig.until(lambda: all(p.get_subscription_count() for p in publishers))
+        # It knows its readers too, and waits for confidence since its last look at the topics.
+        assert self.rig.until(lambda: all(map(self.rig.readers, self.rig.heard)))
+        self.rig.fresh_values()
 
     def send(self, sample, *, depth=None, info=None, rgb=None, certain=1.0) -> None:
         header = build.header(sample.stamp, "optical")
@@ -86,6 +88,7 @@ class Sender:
 
     def send_pose(self, T: np.ndarray, stamp: int) -> None:
         self.pose.publish(PoseStamped(header=build.header(stamp, "world"), pose=build.pose(T)))
+        self.rig.handled(NAME)
 
 
 def listen(rig: Rig, **topics: type) -> None:
@@ -95,13 +98,8 @@ def listen(rig: Rig, **topics: type) -> None:
         rig.node.create_subscription(kind, topic, rig.heard[topic].append, 20)
 
 
-def call(rig: Rig, kind: type, name: str, request=None):
-    client = rig.node.create_client(kind, f"/mapping_node/{name}")
-    assert rig.until(client.service_is_ready, 20.0)
-    future = client.call_async(request or kind.Request())
-    assert rig.until(future.done, 60.0)
-    rig.node.destroy_client(client)
-    return future.result()
+def call(rig: Rig, kind: type, name: str, **request):
+    return rig.call(kind, f"/{NAME}/{name}", kind.Request(**request))
 
 
 def corners(marker: Marker) -> np.ndarray:
@@ -121,7 +119,7 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     sender.connect()
     for count, sample in enumerate(room, 1):
         sender.send(sample)
-        assert rig.until(lambda count=count: len(rig.heard["odom"]) == count, 20.0), node.text()
+        assert rig.until(lambda count=count: len(rig.heard["odom"]) == count), node.text()
 
     # Poses: stamps as sent, level at the start, motion as in truth.
     poses = rig.heard["odom"]
@@ -137,8 +135,8 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
 
     # The map: in front of the first camera_link, x forward; in colour.
     heard = rig.heard
-    assert rig.until(lambda: heard["map/mesh"] and len(heard["map/mesh"][-1].points) > 300, 20.0)
-    assert rig.until(lambda: heard["map/points"] and heard["map/points"][-1].width > 300, 20.0)
+    assert rig.until(lambda: heard["map/mesh"] and len(heard["map/mesh"][-1].points) > 300)
+    assert rig.until(lambda: heard["map/points"] and heard["map/points"][-1].width > 300)
     mesh = rig.heard["map/mesh"][-1]
     assert mesh.header.frame_id == "map" and len(mesh.points) == len(mesh.colors)
     surface = corners(mesh)
@@ -147,10 +145,10 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     assert view @ view == 0 and abs(np.median(surface[:, 0]) - np.median(depth)) < 1.0
     assert surface[:, 0].min() > 0
     assert len(to_points(rig.heard["map/points"][-1])) > 300
-    assert rig.until(lambda: rig.heard["path"], 10.0)
+    assert rig.until(lambda: rig.heard["path"])
 
     def malformed(count: str) -> None:  # one at a time: a newer frame would take its place
-        assert rig.until(lambda: rig.values.get("dropped: malformed") == count, 20.0), node.text()
+        assert rig.until(lambda: rig.values.get("dropped: malformed") == count), node.text()
 
     # What cannot be used is dropped by name, and the node goes on.
     bad = build.camera_info(room[0].camera, build.header(room[-1].stamp + 10**8, "optical"))
@@ -165,7 +163,7 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     malformed("3")
     blind = room[-1].__class__(**{**vars(late), "stamp": late.stamp + 2 * 10**8})
     sender.send(blind, depth=np.zeros_like(blind.depth))
-    assert rig.until(lambda: rig.values.get("last stamp") == str(blind.stamp), 20.0), node.text()
+    assert rig.until(lambda: rig.values.get("last stamp") == str(blind.stamp)), node.text()
     assert len(rig.heard["odom"]) == FRAMES
     assert rig.values["dropped: lost"] == "1"
     assert float(rig.values["map_blocks"]) > 0
@@ -173,10 +171,10 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     saved = call(rig, Trigger, "save_map")
     assert saved.success, saved.message
     assert len(read_ply(tmp_path / "m.ply").triangles) > 100
-    assert call(rig, SetBool, "pause", SetBool.Request(data=True)).success
+    assert call(rig, SetBool, "pause", data=True).success
     sender.send(room[0].__class__(**{**vars(room[0]), "stamp": blind.stamp + 10**8}))
-    assert rig.until(lambda: rig.values.get("dropped: paused") == "1", 20.0)
-    assert call(rig, SetBool, "pause", SetBool.Request(data=False)).success
+    assert rig.until(lambda: rig.values.get("dropped: paused") == "1")
+    assert call(rig, SetBool, "pause", data=False).success
 
     assert node.end(signal.SIGTERM, 60.0) == 0, node.text()
     assert exit_path.is_file() and "exit.npz saved" in node.text()
@@ -184,10 +182,10 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     # Another process goes on from that file: the map is there before any frame.
     listen(rig, map__mesh=Marker)
     second = start("-p", f"map.load:={exit_path}")
-    assert rig.until(lambda: rig.heard["map/mesh"], 60.0), second.text()
+    assert rig.until(lambda: rig.heard["map/mesh"]), second.text()
     assert len(rig.heard["map/mesh"][0].points) > 300
     assert call(rig, Trigger, "clear").success
-    assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE, 20.0)
+    assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE)
 
 
 def at(sample, stamp: int):
@@ -205,7 +203,7 @@ def test_stamps_that_go_back_start_again(rig, start, room):
     stamps = [200 * 10**9, 201 * 10**9, 100 * 10**9, 101 * 10**9]
     for count, (sample, stamp) in enumerate(zip(views, stamps, strict=True), 1):
         sender.send(at(sample, stamp))
-        assert rig.until(lambda n=count: len(rig.heard["odom"]) == n, 20.0), node.text()
+        assert rig.until(lambda n=count: len(rig.heard["odom"]) == n), node.text()
     assert [stamp_ns(message) for message in rig.heard["odom"]] == stamps
     assert node.text().count("image stamps went back by") == 1
     assert node.end(signal.SIGINT) == 0, node.text()
@@ -216,30 +214,30 @@ def test_a_map_without_frames_carries_the_present(rig, start):
     listen(rig, map__points=PointCloud2)
     before = rig.now()
     node = start()
-    assert rig.until(lambda: rig.heard["map/points"], 60.0), node.text()
+    assert rig.until(lambda: rig.heard["map/points"]), node.text()
     assert before < stamp_ns(rig.heard["map/points"][0]) < rig.now()
 
 
 def test_a_source_that_still_loads_is_waited_for_then_named(rig, start):
+    said = rig.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    state = ["stale", "loading the model"]
+    rig.node.create_timer(
+        0.2,
+        lambda: said.publish(diagnostics(build.time(rig.now()), status("rig", "", *state, {}))),
+    )
     node = start()
     Sender(rig).connect()
-    said = rig.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-
-    def says(level: str, message: str, line: str, seconds: float) -> bool:
-        """The source's status, again and again, until the node says the line; whether it does."""
-        text = diagnostics(build.time(rig.now()), status("rig", "", level, message, {}))
-        deadline = rig.now() + seconds * 1e9
-        while line not in node.text() and rig.now() < deadline:
-            said.publish(text)
-            rig.spin(0.2)
-        return line in node.text()
-
-    assert says("stale", "loading the model", "waiting for rig: loading the model", 20.0)
-    assert not says("stale", "loading the model", "no frames", WATCH + 2.0), node.text()
+    waiting = "waiting for rig: loading the model"
+    assert rig.until(lambda: waiting in node.text()), node.text()
+    begun = node.text().index(waiting)
+    rig.spin(WATCH + 2.0)
+    assert "no frames" not in node.text()[begun:], node.text()
+    state[:] = "warn", "image: no publisher on /image"
     line = "nothing received on /depth/image_rect; rig says: image: no publisher on /image"
-    assert says("warn", "image: no publisher on /image", line, WATCH + 20.0), node.text()
+    assert rig.until(lambda: line in node.text()), node.text()
     rig.spin(2 * WATCH)
-    assert node.text().count(line) == node.text().count("no frames for ") == 1, node.text()
+    text = node.text()[begun:]
+    assert text.count(line) == text.count("no frames for ") == 1, text
 
 
 def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
@@ -250,14 +248,14 @@ def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
     sender = Sender(rig, poses=True)
     sender.connect()
     sender.send(room[0])
-    assert rig.until(lambda: rig.values.get("dropped: no pose") == "1", 20.0), node.text()
+    assert rig.until(lambda: rig.values.get("dropped: no pose") == "1"), node.text()
     assert "pose: expected poses, got nothing on /pose" in node.text()
     sender.send_pose(np.diag([1.0, 1.0, 1.0, 1.0]), 10**9)
     for broken in (float("nan"), 0.0):  # no rotation: counted, the poses before are kept
         message = PoseStamped(header=build.header(2 * 10**9, "world"), pose=build.pose(np.eye(4)))
         message.pose.orientation.w = broken
         sender.pose.publish(message)
-    assert rig.until(lambda: rig.values.get("dropped: malformed pose") == "2", 20.0), node.text()
+    assert rig.until(lambda: rig.values.get("dropped: malformed pose") == "2"), node.text()
     assert "pose: expected a quaternion of norm 1, got [0.0, 0.0, 0.0, nan]" in node.text()
     half = 20_000_000
     for before, sample in pairwise(room):
@@ -268,12 +266,12 @@ def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
         )
         heard = len(rig.heard["odom"])
         sender.send(sample)
-        assert rig.until(lambda heard=heard: len(rig.heard["odom"]) > heard, 20.0), node.text()
+        assert rig.until(lambda heard=heard: len(rig.heard["odom"]) > heard), node.text()
     found = np.array([to_transform(message) @ T_LINK_OPTICAL for message in rig.heard["odom"]])
     true = np.array([sample.T_world_camera for sample in room[1:]])
     assert np.abs(found[:, :3, 3] - true[:, :3, 3]).max() < 2e-3
     assert {message.header.frame_id for message in rig.heard["odom"]} == {"world"}
-    assert rig.until(lambda: rig.heard["map/mesh"] and rig.heard["map/mesh"][-1].points, 20.0)
+    assert rig.until(lambda: rig.heard["map/mesh"] and rig.heard["map/mesh"][-1].points)
     assert rig.heard["map/mesh"][-1].header.frame_id == "world"
     # A disk that takes nothing: the service says so, the node lives.
     saved = call(rig, Trigger, "save_map")

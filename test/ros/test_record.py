@@ -13,13 +13,10 @@ import pytest
 pytest.importorskip("rclpy")
 import numpy as np
 import yaml
-
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID", "62")
-
-import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rig import PATIENCE, Rig
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -28,12 +25,10 @@ from depth_two_stage.datasets.bag_reader import RawBag
 
 
 @pytest.fixture
-def node():
-    rclpy.init()
-    made = rclpy.create_node("sender")
+def rig():
+    made = Rig(int(os.environ["ROS_DOMAIN_ID"]), name="sender")
     yield made
-    made.destroy_node()
-    rclpy.shutdown()
+    made.close()
 
 
 @pytest.fixture
@@ -60,29 +55,28 @@ def record():
         process.communicate()
 
 
-def connected(publisher, process) -> None:
-    deadline = time.monotonic() + 60
-    while not publisher.get_subscription_count():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+def connected(rig, publisher, process) -> None:
+    assert rig.until(lambda: publisher.get_subscription_count() or process.poll() is not None)
+    assert process.poll() is None
 
 
-def test_records_raw_messages_with_types_and_qos(tmp_path, node, record):
+def test_records_raw_messages_with_types_and_qos(tmp_path, rig, record):
     out = tmp_path / "bag"
     process = record(out, "depth/image_rect", "/latched", "/never")
     profile = QoSProfile(depth=40, reliability=ReliabilityPolicy.BEST_EFFORT)
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    images = node.create_publisher(Image, "depth/image_rect", profile)
-    headers = node.create_publisher(Header, "/latched", latched)
+    images = rig.node.create_publisher(Image, "depth/image_rect", profile)
+    headers = rig.node.create_publisher(Header, "/latched", latched)
     headers.publish(Header(frame_id="once"))
-    connected(images, process)
-    connected(headers, process)
+    connected(rig, images, process)
+    connected(rig, headers, process)
+    assert headers.wait_for_all_acked(Duration(seconds=PATIENCE))
     for number in range(12):
         images.publish(Image(height=1, width=2, step=2, data=[number, 7], encoding="mono8"))
         time.sleep(0.02)
-    time.sleep(0.3)
+    rig.handled("record")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     with RawBag(out) as bag:
         assert set(bag.topics) == {"/depth/image_rect", "/latched"}
         raw = [raw for topic, _, raw in bag.messages() if topic == "/depth/image_rect"]
@@ -100,38 +94,39 @@ def test_records_raw_messages_with_types_and_qos(tmp_path, node, record):
     assert metadata["rosbag2_bagfile_information"]["version"] == 8
 
 
-def test_what_comes_before_the_first_clock_is_kept(tmp_path, node, record):
+def test_what_comes_before_the_first_clock_is_kept(tmp_path, rig, record):
     process = record(tmp_path / "bag", "/early", "--ros-args", "-p", "use_sim_time:=true")
-    headers = node.create_publisher(Header, "/early", 10)
-    connected(headers, process)  # it looks for publishers although its clock stands still
+    headers = rig.node.create_publisher(Header, "/early", 10)
+    connected(rig, headers, process)  # it looks for publishers although its clock stands still
     for number in range(3):
         headers.publish(Header(frame_id=str(number)))
-    time.sleep(0.3)
-    clock = node.create_publisher(Clock, "/clock", 10)
-    connected(clock, process)
-    for _ in range(20):  # its clock is heard best effort: one message may be lost
-        clock.publish(Clock(clock=Time(sec=5)))
-        time.sleep(0.03)
+    rig.handled("record")
+    clock = rig.node.create_publisher(Clock, "/clock", 10)
+    # To the end: it is heard best effort, and nothing tells when.
+    rig.node.create_timer(0.03, lambda: clock.publish(Clock(clock=Time(sec=5))))
+    connected(rig, clock, process)
+    rig.spin(1.0)
     headers.publish(Header(frame_id="3"))
-    time.sleep(0.3)
+    rig.handled("record")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert rig.until(lambda: process.poll() is not None)
+    assert process.returncode == 0
     with RawBag(tmp_path / "bag") as bag:
         found = [(when, raw[12:].rstrip(b"\0")) for _, when, raw in bag.messages()]
     assert [when for when, _ in found] == [5 * 10**9] * 4
     assert [text[-1:] for _, text in found] == [b"0", b"1", b"2", b"3"]
 
 
-def test_stops_writing_at_the_bound(tmp_path, node, record):
+def test_stops_writing_at_the_bound(tmp_path, rig, record):
     process = record(tmp_path / "bag", "depth/image_rect", "--max-mb", 0.05)
-    images = node.create_publisher(Image, "depth/image_rect", 40)
-    connected(images, process)
+    images = rig.node.create_publisher(Image, "depth/image_rect", 40)
+    connected(rig, images, process)
     for _ in range(10):
         images.publish(Image(height=1, width=10000, step=10000, data=bytes(10000)))
         time.sleep(0.02)
-    time.sleep(0.3)
+    rig.handled("record")
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0
     assert "0.05 MB reached" in error
     with RawBag(tmp_path / "bag") as bag:
@@ -140,21 +135,23 @@ def test_stops_writing_at_the_bound(tmp_path, node, record):
 
 def test_an_existing_folder_is_not_overwritten(tmp_path, record):
     process = record(tmp_path, "depth/image_rect")
-    error = process.communicate(timeout=60)[1].strip()
+    error = process.communicate(timeout=PATIENCE)[1].strip()
     assert process.returncode == 1
     assert len(error.splitlines()) == 1 and "record: expected a new folder" in error
 
 
-def test_a_full_disk_is_said_in_one_line(tmp_path, node, record):
+def test_a_full_disk_is_said_in_one_line(tmp_path, rig, record):
     process = record(tmp_path / "bag", "depth/image_rect", largest_file=40_000_000)
-    images = node.create_publisher(Image, "depth/image_rect", 40)
-    connected(images, process)
-    rng, deadline = np.random.default_rng(0), time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
+    images = rig.node.create_publisher(Image, "depth/image_rect", 40)
+    connected(rig, images, process)
+    rng = np.random.default_rng(0)
+
+    def send_noise() -> None:
         noise = rng.integers(0, 255, 2_000_000, np.uint8).tobytes()
         images.publish(Image(height=1, width=2_000_000, step=2_000_000, data=noise))
-        time.sleep(0.05)
-    error = process.communicate(timeout=60)[1].strip()
+
+    assert rig.repeat(send_noise, lambda: process.poll() is not None, 0.05)
+    error = process.communicate(timeout=PATIENCE)[1].strip()
     assert process.returncode == 1
     assert error.splitlines()[-1].startswith("record: expected room for the bag, got")
     assert "Traceback" not in error

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`replay` over DDS: a process plays, this one listens."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -10,18 +11,14 @@ import time
 import pytest
 
 pytest.importorskip("rclpy")
-import small_bag
-from rosbags.rosbag2 import StoragePlugin, Writer
-
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID", "61")
-
-import itertools
-
+import numpy as np
 import rclpy
+import small_bag
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rig import PATIENCE
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
@@ -37,29 +34,38 @@ from depth_two_stage.ros.stamps import (
     write_stamp,
 )
 
+QUEUE = 1000  # messages: all of a bag's, should this process be held up
+
 
 def nanoseconds(stamp) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
 
+def spin_until(node, done) -> None:
+    deadline = time.monotonic() + 2 * PATIENCE
+    while not done():
+        assert time.monotonic() < deadline, "nothing came in time"
+        rclpy.spin_once(node, timeout_sec=0.05)
+
+
 class Listener:
-    """Keeps what arrives, and when (monotonic seconds)."""
+    """Keeps what arrives."""
 
     def __init__(self, node, reliability=ReliabilityPolicy.BEST_EFFORT) -> None:
         self.node, self.images, self.infos, self.clouds, self.clock = node, [], [], [], []
-        profile = QoSProfile(depth=50, reliability=reliability)
+        profile = QoSProfile(depth=QUEUE, reliability=reliability)
         node.create_subscription(Image, "/camera/image_raw", self.images.append, profile)
-        node.create_subscription(CameraInfo, "/camera/camera_info", self.infos.append, 50)
-        node.create_subscription(PointCloud2, "/lidar/points", self.clouds.append, 50)
-        node.create_subscription(
-            Clock, "/clock", lambda m: self.clock.append((time.monotonic(), m.clock)), 100
-        )
+        node.create_subscription(CameraInfo, "/camera/camera_info", self.infos.append, QUEUE)
+        node.create_subscription(PointCloud2, "/lidar/points", self.clouds.append, QUEUE)
+        node.create_subscription(Clock, "/clock", lambda m: self.clock.append(m.clock), QUEUE)
 
-    def until(self, done, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < deadline, "nothing came in time"
-            rclpy.spin_once(self.node, timeout_sec=0.05)
+    def until(self, done) -> None:
+        spin_until(self.node, done)
+
+    def until_end(self, process: subprocess.Popen) -> str:
+        """Listen until the process ends; what it wrote to stderr."""
+        self.until(lambda: process.poll() is not None)
+        return process.communicate()[1]
 
 
 @pytest.fixture
@@ -95,17 +101,18 @@ def test_plays_as_recorded(tmp_path, node, replay, plugin):
     bag = small_bag.write(tmp_path / "bag", frames=10, plugin=plugin)
     heard = Listener(node)
     process = replay(bag, "--wait", 60)
-    heard.until(lambda: process.poll() is not None and len(heard.clouds) == 10)
-    assert process.returncode == 0, process.communicate()[1]
+    error = heard.until_end(process)
+    assert process.returncode == 0, error
+    heard.until(lambda: len(heard.images) == len(heard.infos) == len(heard.clouds) == 10)
     stamps = [small_bag.BEGIN + i * small_bag.STEP for i in range(10)]
     assert [nanoseconds(m.header.stamp) for m in heard.images] == stamps
     assert [nanoseconds(m.header.stamp) for m in heard.infos] == stamps
     assert heard.images[3].data[0] == 15
-    times = [nanoseconds(clock) for _, clock in heard.clock]
+    times = [nanoseconds(clock) for clock in heard.clock]
     assert times == sorted(times)
     assert times[0] >= small_bag.BEGIN and times[-1] <= stamps[-1] + small_bag.STEP
-    arrivals = [arrival for arrival, _ in heard.clock]
-    assert len(arrivals) / (arrivals[-1] - arrivals[0]) > 50
+    # 50 Hz, but for the moments in which the machine does not let it play.
+    assert np.median(np.diff(times)) < 20_000_000
 
 
 def test_offers_the_recorded_quality_of_service(tmp_path, node, replay):
@@ -128,14 +135,16 @@ def test_loop_shifts_stamps_forward_and_sigint_ends_it(tmp_path, node, replay):
     process = replay(bag, "--loop", "--rate", 2, "--wait", 60)
     heard.until(lambda: len(heard.images) >= 18)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     for kept in (heard.images, heard.infos, heard.clouds):
         stamps = [nanoseconds(message.header.stamp) for message in kept]
         assert all(a < b for a, b in itertools.pairwise(stamps))
-    infos = {nanoseconds(message.header.stamp) for message in heard.infos}
-    # The newest image may have come before its camera_info was looked at.
-    assert {nanoseconds(message.header.stamp) for message in heard.images[:-2]} <= infos
-    times = [nanoseconds(clock) for _, clock in heard.clock]
+
+    def stamps_of(messages) -> set[int]:
+        return {nanoseconds(message.header.stamp) for message in messages}
+
+    heard.until(lambda: stamps_of(heard.images) <= stamps_of(heard.infos))
+    times = [nanoseconds(clock) for clock in heard.clock]
     assert times == sorted(times)
 
 
@@ -143,10 +152,11 @@ def test_restamp_writes_the_present_and_keeps_pairs(tmp_path, node, replay):
     bag = small_bag.write(tmp_path / "bag", frames=8)
     heard = Listener(node)
     process = replay(bag, "--restamp", "--wait", 60)
-    heard.until(lambda: process.poll() is not None and len(heard.images) == 8)
+    heard.until_end(process)
+    heard.until(lambda: len(heard.images) == len(heard.infos) == 8)
     stamps = [nanoseconds(message.header.stamp) for message in heard.images]
     assert stamps == [nanoseconds(message.header.stamp) for message in heard.infos]
-    assert abs(stamps[-1] - time.time_ns()) < 20e9
+    assert abs(stamps[-1] - time.time_ns()) < PATIENCE * 1e9
     assert not heard.clock
 
 
@@ -164,15 +174,14 @@ def test_lockstep_waits_for_depth_and_odometry(tmp_path, node, replay):
             rclpy.spin_once(node, timeout_sec=0.05)
         assert len(heard.images) == count
         odom.publish(Odometry(header=header))
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_lockstep_without_an_answer_says_so(tmp_path, node, replay):
     bag = small_bag.write(tmp_path / "bag", frames=4)
     heard = Listener(node, ReliabilityPolicy.RELIABLE)
     process = replay(bag, "--lockstep", "--timeout", 1, "--wait", 60)
-    heard.until(lambda: process.poll() is not None)
-    error = process.communicate()[1].strip().splitlines()[-1]
+    error = heard.until_end(process).strip().splitlines()[-1]
     assert process.returncode == 1
     assert "lockstep: expected depth/image_rect for the image stamped 1700000000.000" in error
     assert len(heard.images) == 1
@@ -182,10 +191,11 @@ def test_topics_play_alone_and_unknown_ones_are_answered_with_the_list(tmp_path,
     bag = small_bag.write(tmp_path / "bag", frames=5)
     heard = Listener(node)
     process = replay(bag, "--topics", "/lidar/points", "--wait", 60)
-    heard.until(lambda: process.poll() is not None and len(heard.clouds) == 5)
+    heard.until_end(process)
+    heard.until(lambda: len(heard.clouds) == 5)
     assert not heard.images
     process = replay(bag, "--topics", "/lidar/point")
-    error = process.communicate(timeout=60)[1].strip()
+    error = process.communicate(timeout=PATIENCE)[1].strip()
     assert process.returncode == 1
     assert len(error.splitlines()) == 1
     assert "/lidar/points" in error and "/camera/image_raw" in error
@@ -197,9 +207,8 @@ def test_truncated_bag_plays_what_is_readable(tmp_path, node, replay, plugin):
     (file,) = (path for path in bag.iterdir() if path.suffix in (".mcap", ".db3"))
     os.truncate(file, file.stat().st_size * 7 // 10)
     heard = Listener(node)
-    process = replay(bag, "--rate", 20, "--wait", 60)
-    heard.until(lambda: process.poll() is not None)
-    error = [line for line in process.communicate()[1].splitlines() if "replay: " in line]
+    process = replay(bag, "--rate", 10, "--wait", 60)
+    error = [line for line in heard.until_end(process).splitlines() if "replay: " in line]
     assert process.returncode == 1
     assert len(error) == 1 and "damaged bag" in error[0]
     assert 50 < len(heard.clouds) < 300
@@ -211,7 +220,7 @@ def test_what_is_no_bag_is_said_in_one_line(tmp_path, replay):
         with pytest.raises(BagError, match="bag: expected"), RawBag(path):
             pass
     process = replay(tmp_path / "missing")
-    error = process.communicate(timeout=60)[1].strip()
+    error = process.communicate(timeout=PATIENCE)[1].strip()
     assert process.returncode == 1 and len(error.splitlines()) == 1
 
 
@@ -219,14 +228,14 @@ def test_a_bag_without_anything_to_play_is_said_in_one_line(tmp_path, replay):
     with Writer(tmp_path / "empty", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=small_bag.STORE)
     process = replay(tmp_path / "empty", "--loop", "--wait", 60)
-    error = process.communicate(timeout=60)[1].strip()
+    error = process.communicate(timeout=PATIENCE)[1].strip()
     assert process.returncode == 1 and len(error.splitlines()) == 1
     assert "bag: expected messages that can be played in" in error and "got /image" in error
 
 
 def test_a_wrong_remapping_is_said_in_one_line(tmp_path, replay):
     process = replay(small_bag.write(tmp_path / "bag"), "--ros-args", "-r", "a b:=c")
-    error = process.communicate(timeout=60)[1].strip()
+    error = process.communicate(timeout=PATIENCE)[1].strip()
     assert process.returncode == 2 and len(error.splitlines()) == 1
     assert error.startswith("replay: ") and "a b:=c" in error
 
@@ -237,7 +246,7 @@ def test_a_single_moment_is_looped_at_its_own_pace(tmp_path, node, replay):
     process = replay(bag, "--loop", "--wait", 60)
     heard.until(lambda: len(heard.clouds) >= 5)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     stamps = [nanoseconds(message.header.stamp) for message in heard.clouds]
     assert min(b - a for a, b in itertools.pairwise(stamps)) >= 2_000_000
 
@@ -249,22 +258,16 @@ def test_running_nodes_get_the_bags_clock_and_extrinsics(tmp_path, node, replay)
     empty = rclpy.Parameter("lidar.extrinsics", rclpy.Parameter.Type.DOUBLE_ARRAY, [])
     depth_node.set_parameters([empty])
 
-    def spin_until(condition) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline
-            rclpy.spin_once(depth_node, timeout_sec=0.05)
-
     process = replay(bag, "--loop")
-    spin_until(lambda: depth_node.get_parameter("use_sim_time").value)
+    spin_until(depth_node, lambda: depth_node.get_parameter("use_sim_time").value)
     if not tf_is_installed():  # else the bag's /tf_static is played
-        spin_until(lambda: depth_node.get_parameter("lidar.extrinsics").value)
+        spin_until(depth_node, lambda: depth_node.get_parameter("lidar.extrinsics").value)
         value = list(depth_node.get_parameter("lidar.extrinsics").value)
         assert value == pytest.approx([0.0, -0.1, 0.05, 0.0, 0.0, 0.0, 1.0])
     process.send_signal(signal.SIGINT)
-    spin_until(lambda: process.poll() is not None)
+    spin_until(depth_node, lambda: process.poll() is not None)
     assert process.returncode == 0
-    spin_until(lambda: not depth_node.get_parameter("use_sim_time").value)
+    spin_until(depth_node, lambda: not depth_node.get_parameter("use_sim_time").value)
     depth_node.destroy_node()
 
 
@@ -279,7 +282,7 @@ def test_a_clock_that_is_not_confirmed_yet_is_taken_back(node):
 
     depth_node.add_on_set_parameters_callback(given)
     errand = Errand(node, sim_time()[0])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(values) < 2:
         assert time.monotonic() < deadline, values
         if errand.changed:
