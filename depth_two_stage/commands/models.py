@@ -17,6 +17,7 @@ INPUTS = {
     "zeros": "RGB, sparse",
     "filled": "RGB, filled, distance",
     "smooth": "RGB, smooth, distance",
+    "relative": "RGB, interpolated, distance, points",
 }
 
 

@@ -6,15 +6,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.client import Client
 from rclpy.node import Node
 
 from ..config import NODES
 
 EXTRINSICS, SIM_TIME = "lidar.extrinsics", "use_sim_time"
 PERIOD = 0.5  # s between looks for a node
+ANSWER = 5.0  # s; a node that does not know of our side yet sends no answer: it is asked again
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Errand:
         self._node, self.wish = node, wish
         self._get = node.create_client(GetParameters, f"{wish.target}/get_parameters")
         self._set = node.create_client(SetParameters, f"{wish.target}/set_parameters")
-        self._future, self._due = None, 0.0
+        self._asking: tuple[Client, Any] | None = None
+        self._future, self._due, self._asked_at = None, 0.0, 0.0
         self.done, self.changed = False, False
 
     @property
@@ -66,25 +70,29 @@ class Errand:
         self._due = now + PERIOD
         if self._future is None:
             if self._get.service_is_ready() and self._set.service_is_ready():
-                request = GetParameters.Request(names=[self.wish.name])
-                self._future = self._get.call_async(request)
+                self._ask(self._get, GetParameters.Request(names=[self.wish.name]))
         elif self._future.done():
             answer = self._future.result()
             if isinstance(answer, GetParameters.Response):
                 self._asked(answer)
             else:
                 self._answered(answer)
+        elif now >= self._asked_at + ANSWER:
+            self._ask(*self._asking)
+
+    def _ask(self, client: Client, request: Any) -> None:
+        self._asking, self._asked_at = (client, request), time.monotonic()
+        self._future = client.call_async(request)
 
     def _asked(self, answer: GetParameters.Response) -> None:
         if not answer.values or not self.wish.if_now(answer.values[0]):
             self.done = True  # not declared there, or as it should be
             return
-        self._future = self._request(self.wish.value)
+        self._ask(self._set, self._request(self.wish.value))
         self.changed = True  # as far as we know: a signal may come before the answer
 
-    def _request(self, value: ParameterValue):
-        parameter = Parameter(name=self.wish.name, value=value)
-        return self._set.call_async(SetParameters.Request(parameters=[parameter]))
+    def _request(self, value: ParameterValue) -> SetParameters.Request:
+        return SetParameters.Request(parameters=[Parameter(name=self.wish.name, value=value)])
 
     def _answered(self, answer: SetParameters.Response) -> None:
         self.done = True
@@ -99,4 +107,5 @@ class Errand:
     def undo(self) -> None:
         """Ask for the present's clock again where the bag's was set; does not wait."""
         if self.changed and self.wish.name == SIM_TIME and self._set.service_is_ready():
-            self._request(ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=False))
+            present = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=False)
+            self._set.call_async(self._request(present))

@@ -62,34 +62,51 @@ def connected(rig, publisher, process) -> None:
 
 def test_records_raw_messages_with_types_and_qos(tmp_path, rig, record):
     out = tmp_path / "bag"
-    process = record(out, "depth/image_rect", "/latched", "/never")
-    profile = QoSProfile(depth=40, reliability=ReliabilityPolicy.BEST_EFFORT)
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    images = rig.node.create_publisher(Image, "depth/image_rect", profile)
-    headers = rig.node.create_publisher(Header, "/latched", latched)
-    headers.publish(Header(frame_id="once"))
-    connected(rig, images, process)
-    connected(rig, headers, process)
-    assert headers.wait_for_all_acked(Duration(seconds=PATIENCE))
+    process = record(out, "depth/image_rect", "/weak", "/latched", "/never")
+    profiles = {
+        "/depth/image_rect": QoSProfile(depth=40),
+        "/weak": QoSProfile(depth=40, reliability=ReliabilityPolicy.BEST_EFFORT),
+        "/latched": QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+    }
+    publishers = {
+        topic: rig.node.create_publisher(Image if "image" in topic else Header, topic, profile)
+        for topic, profile in profiles.items()
+    }
+    images, weak, latched = publishers.values()
+    latched.publish(Header(frame_id="once"))
+    for publisher in publishers.values():
+        connected(rig, publisher, process)
     for number in range(12):
         images.publish(Image(height=1, width=2, step=2, data=[number, 7], encoding="mono8"))
+        weak.publish(Header(frame_id=str(number)))
         time.sleep(0.02)
+    for publisher in (images, latched):
+        assert publisher.wait_for_all_acked(Duration(seconds=PATIENCE))
     rig.handled("record")
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     with RawBag(out) as bag:
-        assert set(bag.topics) == {"/depth/image_rect", "/latched"}
-        raw = [raw for topic, _, raw in bag.messages() if topic == "/depth/image_rect"]
+        assert set(bag.topics) == set(profiles)
+        raw = {topic: [] for topic in profiles}
+        for topic, _, message in bag.messages():
+            raw[topic].append(message)
         assert bag.problem is None
-        assert bag.topics["/latched"].count == 1
-        (offer,) = bag.topics["/depth/image_rect"].qos
-        assert offer.reliability.name == "BEST_EFFORT"
-        assert bag.topics["/latched"].qos[0].durability.name == "TRANSIENT_LOCAL"
+        for topic, profile in profiles.items():
+            (offer,) = bag.topics[topic].qos
+            assert offer.reliability.name == profile.reliability.name
+            assert offer.durability.name == profile.durability.name
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS2_HUMBLE)
-    pixels = [store.deserialize_cdr(one, "sensor_msgs/msg/Image").data[0] for one in raw]
+
+    def read(topic: str, kind: str) -> list:
+        return [store.deserialize_cdr(one, kind) for one in raw[topic]]
+
+    pixels = [image.data[0] for image in read("/depth/image_rect", "sensor_msgs/msg/Image")]
     assert pixels == list(range(12))
+    arrived = [int(header.frame_id) for header in read("/weak", "std_msgs/msg/Header")]
+    assert arrived and arrived == sorted(set(arrived))  # best effort: some may be lost
+    assert [header.frame_id for header in read("/latched", "std_msgs/msg/Header")] == ["once"]
     metadata = yaml.safe_load((out / "metadata.yaml").read_text())
     assert metadata["rosbag2_bagfile_information"]["version"] == 8
 

