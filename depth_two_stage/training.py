@@ -22,7 +22,7 @@ from .networks.encoders import load_encoder
 from .networks.inputs import FILLED
 from .recipes import Recipe, different
 from .training_data import Batches, mean_image
-from .training_stages import CoarseStep, RefineStep, Step, TrainingError
+from .training_stages import CoarseStep, RefineStep, Step, TrainingError, refuse_untrained
 from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError", "rate_at"]
@@ -96,6 +96,7 @@ class Run:
         self.looks = self._open(recipe.data.validation_split)[:looks] if looks else ()
         torch.manual_seed(recipe.seed)
         self.spec, plugged = specification(recipe)
+        refuse_untrained(recipe, self.spec)
         settings = networks.NetworkSettings(**self.spec["settings"])
         if settings.sparse_input in FILLED:  # what stands there when there are no points
             mean = mean_image(self.data, settings.focal, settings.input_size)
