@@ -21,6 +21,19 @@ class WriteError(OSError):
 
 
 @contextmanager
+def _as_write_error(path: Path, what: str) -> Iterator[None]:
+    """What the file system says against ``path``, which was to be a ``what``, as `WriteError`."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        wrapped = WriteError(f"{path}: expected a writable {what}, got {error.strerror or error}")
+        wrapped.errno = error.errno
+        raise wrapped from error
+
+
+@contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``, same suffix; a whole body puts it in its place.
 
@@ -35,21 +48,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path if special else path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     )
     try:
-        if path.is_dir():
-            raise WriteError(f"{path}: expected a file name, got a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if not special:
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    except WriteError:
-        raise
-    except OSError as error:
-        wrapped = WriteError(f"{path}: expected a writable file, got {error.strerror or error}")
-        wrapped.errno = error.errno
-        raise wrapped from error
+        with _as_write_error(path, "file"):
+            if path.is_dir():
+                raise WriteError(f"{path}: expected a file name, got a folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if not special:
+                with open(temporary, "rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+                _sync_folder(path.parent)
     finally:
         # On success the name is gone already; a folder without rights has nothing to remove.
         if not special and os.access(path.parent, os.W_OK | os.X_OK):
@@ -99,7 +107,7 @@ def check_writable(path: str | Path | None, folder: bool = False) -> None:
         return
     what = "folder" if folder else "file"
     path = Path(os.path.realpath(path))
-    try:
+    with _as_write_error(path, what):
         if _is_there(path):
             if path.is_dir() != folder:
                 got = "a folder" if path.is_dir() else "a file"
@@ -113,12 +121,6 @@ def check_writable(path: str | Path | None, folder: bool = False) -> None:
             there = there.parent
         with tempfile.TemporaryFile(dir=there):
             pass
-    except WriteError:
-        raise
-    except OSError as error:
-        wrapped = WriteError(f"{path}: expected a writable {what}, got {error.strerror or error}")
-        wrapped.errno = error.errno
-        raise wrapped from error
 
 
 def _is_there(path: Path) -> bool:

@@ -28,6 +28,7 @@ from .training_stages import (
     Step,
     TrainingError,
     calculates_bf16,
+    refuse_untrained,
     uses_cuda,
 )
 from .training_state import read_facts, read_state, validate, write_state
@@ -101,11 +102,10 @@ class Run:
         self.looks = open_validation(recipe.data)
         torch.manual_seed(recipe.seed)
         self.spec, plugged = specification(recipe)
+        refuse_untrained(recipe, self.spec)
         settings = networks.NetworkSettings(**self.spec["settings"])
-        if settings.sparse_input in (
-            *FILLED,
-            *RELATIVE,
-        ):  # what stands there when there are no points
+        # What stands there when there are no points.
+        if settings.sparse_input in (*FILLED, *RELATIVE):
             mean = mean_image(self.data, settings.focal, settings.input_size)
             self.spec["settings"]["mean_depth"] = mean
         self.model = networks.build(self.spec)

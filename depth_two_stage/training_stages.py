@@ -13,12 +13,25 @@ from torch import Tensor, nn
 from . import losses
 from .datasets.augmentation import PairAugmentation
 from .networks.groups import parameter_groups, set_rate
-from .networks.two_stage import TwoStage
+from .networks.two_stage import REFINING, TwoStage
 from .recipes import Recipe, StageOne
 
 
 class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is not finite, a state of another recipe."""
+
+
+def refuse_untrained(recipe: Recipe, spec: dict[str, Any]) -> None:
+    """Refuse a recipe that would leave a refining stage of the architecture as it is made: random.
+
+    Recipes of one-stage papers have no epochs of stage two. Raises TrainingError.
+    """
+    left = [name.removeprefix("stage_") for name in REFINING if spec.get(name) is not None]
+    if left and not recipe.stage_two.epochs:
+        raise TrainingError(
+            f"stage_two.epochs: expected at least 1 for a model with a stage {' and '.join(left)}, "
+            f"got 0; -p stage_two.epochs=N trains it, -p model=NAME takes a model without"
+        )
 
 
 class _Coarse(nn.Module):

@@ -242,6 +242,14 @@ def test_models_by_name_and_unknown_ones(root, tmp_path):
     assert done.returncode == 1 and "nearest: fcrn18-rgb" in done.stderr
 
 
+def test_a_recipe_that_leaves_a_stage_untrained_is_refused_first(root, tmp_path):
+    models = ("fcrn18-rgb", "two-stage-rgb")
+    done = compare("papers", root, tmp_path, *models, "--recipe", "paper-e-nyu")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "stage_two.epochs: expected at least 1 for a model with a stage two" in done.stderr
+    assert not (tmp_path / "runs").exists()  # nothing was trained, the one before neither
+
+
 def test_the_papers_plan_holds_every_network_once():
     papers = plan.load("papers")
     assert sorted(row.model for row in papers.rows) == sorted(networks.MODELS.keys() - {"anchored"})

@@ -89,7 +89,7 @@ def test_stage_one_learns(root, tmp_path):
         "data.limit": 2,
         "stage_one.batch": 2,
         "stage_one.epochs": 40,
-        "stage_two.epochs": 0,
+        "stage_two.epochs": 1,
         "view.scale": [1.0, 1.0],
         "view.rotation": 0.0,
         "view.flip": 0.0,
@@ -100,7 +100,7 @@ def test_stage_one_learns(root, tmp_path):
         "stage_one.schedule": "constant",
     }
     training.Run(recipe(root, **changes), tmp_path / "run").train()
-    losses = [line["rmse"] for line in lines(tmp_path / "run")]
+    losses = [line["rmse"] for line in lines(tmp_path / "run") if "rmse" in line]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_names_its_part(root, tmp_path, monkeypatch):
 
 def test_an_earlier_run_is_neither_overwritten_nor_mixed(root, tmp_path):
     out = tmp_path / "run"
-    changes = {"stage_one.epochs": 1, "stage_two.epochs": 0, "data.validation_limit": 0}
+    changes = {"stage_one.epochs": 1, "stage_two.epochs": 1, "data.validation_limit": 0}
     training.Run(recipe(root, **changes), out).train()
     with pytest.raises(training.TrainingError, match="expected an empty folder or --resume"):
         training.Run(recipe(root, **changes), out)
@@ -248,6 +248,27 @@ def test_what_cannot_be_done_is_found_before_training(root, tmp_path, monkeypatc
         done = subprocess.run([*command, "-o", str(out)], capture_output=True, text=True)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
         assert f"{out}: expected a writable folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "left"),
+    [
+        ("paper-c-nyu", "two-stage-rgb", "two"),
+        ("paper-d-nyu", "three-stage-rgb", "two and three"),
+        ("paper-e-nyu", "single-cgan-rgb", "two"),
+    ],
+)
+def test_a_stage_that_would_stay_random_is_refused(root, tmp_path, name, model, left):
+    """Recipes of one-stage papers with a model of more stages; a budget gives it no step either."""
+    changes = {"data.root": str(root), "model": model, "width": 1 / 32, "input_size": [57, 76]}
+    changes |= {"data.validation_limit": 0, "stage_one.batch": 4, "budget": 4}
+    words = f"^stage_two.epochs: expected at least 1 for a model with a stage {left}, got 0; -p sta"
+    with pytest.raises(training.TrainingError, match=words):
+        training.Run(recipes.load(name, changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    run = training.Run(recipes.load(name, {**changes, "stage_two.epochs": 1}), tmp_path / "run")
+    run.train()
+    assert run.images["stage_two"] == 4
 
 
 def test_frames_without_depth(root, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from depth_two_stage import networks, recipes
-from depth_two_stage.naming import nearest
+from depth_two_stage.naming import names_in, read_named
 
 FOLDER = Path(__file__).resolve().parent
 KINDS = ("order", "stages", "samples", "speed")
@@ -79,7 +79,7 @@ class Plan:
 
 def names() -> list[str]:
     """Names of the plans that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return names_in(FOLDER)
 
 
 def of_models(models: list[str], recipe: str, budget: int) -> Plan:
@@ -91,20 +91,7 @@ def of_models(models: list[str], recipe: str, budget: int) -> Plan:
 
 def load(name_or_path: str) -> Plan:
     """Read a plan of this package, or a YAML file."""
-    import yaml
-
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{name_or_path}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PlanError(
-            f"plan: expected a YAML file or one of {', '.join(names())}, "
-            f"got {name_or_path!r}{nearest(name_or_path, names())}"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PlanError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    path, content = read_named("plan", name_or_path, FOLDER, PlanError)
     content = _mapping(path.name, content, ("recipe", "budget", "rows", "seeds", "claims", "set"))
     figures = _figures()
     shared = _mapping("set", content.get("set", {}))

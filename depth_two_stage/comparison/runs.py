@@ -16,7 +16,7 @@ from depth_two_stage import __version__, files, networks, recipes
 from depth_two_stage.datasets import Sample
 from depth_two_stage.training import Run, specification
 from depth_two_stage.training_data import open_training
-from depth_two_stage.training_stages import calculates_bf16, uses_cuda
+from depth_two_stage.training_stages import calculates_bf16, refuse_untrained, uses_cuda
 
 from .lock import alone
 from .measuring import Progress, measure
@@ -147,12 +147,14 @@ def check_row(
 
     Another recipe or budget, other frames, other training images are another comparison: refused.
     ``frames`` are the number of those that are measured. Where the data set is not ``at_hand`` it
-    is not asked whether it has the same training images.
+    is not asked whether it has the same training images, and nothing is going to be trained. What
+    is going to be must leave no stage untrained (TrainingError).
     """
-    known, path = read_row(out, row), row_file(out, row)
+    known, path, recipe = read_row(out, row), row_file(out, row), recipe_of(row, plan, data)
     if known is None:
+        if at_hand:
+            refuse_untrained(recipe, specification(recipe)[0])
         return None
-    recipe = recipe_of(row, plan, data)
     try:
         _same(path, _completed(known["recipe"]), _facts(recipe))
         what = "number of measured frames"

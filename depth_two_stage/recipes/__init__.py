@@ -19,7 +19,7 @@ from depth_two_stage.datasets.mixing import Mix
 from depth_two_stage.datasets.photometry import Photometry
 from depth_two_stage.datasets.ranges import RANGES
 from depth_two_stage.datasets.sensors import Sparse
-from depth_two_stage.naming import nearest
+from depth_two_stage.naming import names_in, nearest, read_named
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -205,25 +205,13 @@ ORDERED = {
 
 def names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return names_in(FOLDER)
 
 
 def load(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe of this package or a file; ``overrides`` are dotted names."""
-    import yaml
-
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = FOLDER / f"{name_or_path}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as error:
-        raise RecipeError(
-            f"recipe: expected a YAML file or one of {', '.join(names())}, "
-            f"got {name_or_path!r}{nearest(name_or_path, names())}"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    path, content = read_named("recipe", name_or_path, FOLDER, RecipeError)
+    content = content or {}
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: expected a mapping, got {type(content).__name__}")
     for dotted, value in _single(overrides or {}):
