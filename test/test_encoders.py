@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet files into the encoders, E's start of the new layers, groups with their own rates."""
+"""ImageNet files into the encoders, whatever the number of their inputs."""
 
 import copy
 import hashlib
@@ -7,95 +7,16 @@ import json
 
 import pytest
 import torch
+from imagenet_layouts import LAYOUTS, alexnet_layout, same, weights, without_classifier
 from safetensors.torch import save_file
-from torch import nn
 
 from depth_two_stage import networks
 from depth_two_stage.networks import encoders, pretrained
-
-# --- torchvision's layout, written down here and not taken from our own encoders ----------------
-
-
-def norm(name, channels):
-    return {f"{name}.{part}": (channels,) for part in ("weight", "bias")} | {
-        f"{name}.running_mean": (channels,),
-        f"{name}.running_var": (channels,),
-        f"{name}.num_batches_tracked": (),
-    }
-
-
-def resnet_layout(blocks, bottleneck):
-    shapes = {"conv1.weight": (64, 3, 7, 7), **norm("bn1", 64)}
-    cin = 64
-    for stage, (count, width) in enumerate(zip(blocks, (64, 128, 256, 512), strict=True), start=1):
-        cout = 4 * width if bottleneck else width
-        for block in range(count):
-            at = f"layer{stage}.{block}"
-            if bottleneck:
-                kernels = ((width, cin, 1), (width, width, 3), (cout, width, 1))
-            else:
-                kernels = ((width, cin, 3), (width, width, 3))
-            for number, (o, i, k) in enumerate(kernels, start=1):
-                shapes[f"{at}.conv{number}.weight"] = (o, i, k, k)
-                shapes |= norm(f"{at}.bn{number}", o)
-            if block == 0 and cin != cout:
-                shapes[f"{at}.downsample.0.weight"] = (cout, cin, 1, 1)
-                shapes |= norm(f"{at}.downsample.1", cout)
-            cin = cout
-    return shapes | {"fc.weight": (1000, cin), "fc.bias": (1000,)}
-
-
-def features(layers):
-    shapes = {}
-    for index, cin, cout, kernel in layers:
-        shapes[f"features.{index}.weight"] = (cout, cin, kernel, kernel)
-        shapes[f"features.{index}.bias"] = (cout,)
-    return shapes
-
-
-def vgg16_layout():
-    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-    widths = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-    shapes = features([(p, widths[i], widths[i + 1], 3) for i, p in enumerate(places)])
-    for place in (0, 3, 6):  # the classifier's sizes do not matter: it is dropped
-        shapes |= {f"classifier.{place}.weight": (2, 2), f"classifier.{place}.bias": (2,)}
-    return shapes
-
-
-def alexnet_layout(widths=(64, 192, 384, 256, 256)):
-    kernels = ((0, 11), (3, 5), (6, 3), (8, 3), (10, 3))
-    cins = (3, *widths)
-    return features([(p, cins[i], widths[i], k) for i, (p, k) in enumerate(kernels)])
-
-
-LAYOUTS = {
-    "resnet18": (resnet_layout((2, 2, 2, 2), False), 122),
-    "resnet50": (resnet_layout((3, 4, 6, 3), True), 320),
-    "vgg16": (vgg16_layout(), 32),
-}
-
-
-def weights(shapes, seed=0):
-    """A state dict of a layout: small random numbers, counters as torchvision's."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.tensor(7) if not shape else torch.rand(shape, generator=generator) * 0.1
-        for name, shape in shapes.items()
-    }
 
 
 @pytest.fixture(scope="module")
 def resnet18():
     return weights(LAYOUTS["resnet18"][0])
-
-
-def without_classifier(state):
-    return {n: v for n, v in state.items() if not n.startswith(("fc.", "classifier."))}
-
-
-def same(module, state):
-    mine = module.state_dict()
-    return mine.keys() == state.keys() and all(torch.equal(mine[n], v) for n, v in state.items())
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -297,6 +218,8 @@ def test_the_classifier_of_another_net_is_no_excuse(resnet18):
 # --- the stem ------------------------------------------------------------------------------------
 
 RGB = torch.arange(2 * 3 * 2 * 2, dtype=torch.float32).reshape(2, 3, 2, 2)
+
+
 # Kernel 0, upper left: 0, 4, 8 for red, green, blue: sum 12, mean 4; kernel 1: 12, 16, 20.
 
 
@@ -370,171 +293,3 @@ def test_a_file_of_the_same_four_inputs_is_copied_and_another_number_is_refused(
 @pytest.mark.parametrize("channels", [3, 4])
 def test_wrong_settings_are_named(resnet18, options, message, channels):
     assert refused(encoders.encoder("resnet18", channels), resnet18, **options) == message
-
-
-# --- new layers as E -----------------------------------------------------------------------------
-
-E_MODELS = [
-    "resnet-upproj",
-    "resnet-upproj-plain",
-    "resnet-upconv",
-    "resnet-deconv",
-    "resnet-fc-64x48",
-    "alexnet-upconv",
-    "alexnet-fc",
-    "vgg-upconv",
-]
-
-
-@pytest.mark.parametrize("name", E_MODELS)
-def test_new_layers_start_at_variance_one_hundredth(name):
-    # E, section 4.1: "a normal distribution with zero mean and 0.01 variance".
-    spec = networks.architecture(name, 1 / 4 if "fc" not in name else 1 / 16)
-    spec["stage_one"]["init_std"] = 0.1
-    torch.manual_seed(0)
-    stage = networks.build(spec).stage_one
-    kernels = [
-        module.weight
-        for layer in stage.new_layers()
-        for module in layer.modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    ]
-    assert kernels
-    for weight in kernels:
-        n = weight.numel()
-        assert weight.mean().abs().item() < 5 * 0.1 / n**0.5
-        assert weight.var().item() == pytest.approx(0.01, rel=5 * (2 / n) ** 0.5)
-    # The encoder keeps its own start: what it is without.
-    torch.manual_seed(0)
-    del spec["stage_one"]["init_std"]
-    assert same(stage.encoder, networks.build(spec).stage_one.encoder.state_dict())
-
-
-@pytest.mark.parametrize("name", E_MODELS)
-def test_any_networks_new_layers_can_be_started_again(name):
-    stage = networks.build(networks.architecture(name, 1 / 16)).stage_one
-    new = {id(p) for layer in stage.new_layers() for p in layer.parameters()}
-    before = copy.deepcopy(stage.state_dict())
-    networks.initialise(stage.new_layers(), 0.1)
-    for key, value in stage.named_parameters():
-        if id(value) not in new:
-            assert torch.equal(value, before[key]), key
-        elif value.ndim > 1:
-            assert not torch.equal(value, before[key]), key
-        else:
-            assert ((value == 0) | (value == 1)).all()
-    encoder = {id(p) for p in stage.encoder.parameters()}
-    assert new | encoder == {id(p) for p in stage.parameters()} and not new & encoder
-
-
-def test_a_wrong_standard_deviation_is_named():
-    for std in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="std: expected a positive number"):
-            networks.initialise([nn.Conv2d(1, 1, 1)], std)
-
-
-# --- groups --------------------------------------------------------------------------------------
-
-
-def small(name):
-    return networks.build(networks.architecture(name, 1 / 16))
-
-
-def named(groups):
-    return {group["name"]: group for group in groups}
-
-
-@pytest.mark.parametrize("name", E_MODELS)
-def test_groups_hold_every_parameter_once_and_split_at_the_encoder(name):
-    stage = small(name).stage_one
-    groups = named(networks.parameter_groups(stage, encoder_rate=0.1))
-    assert {key: group["factor"] for key, group in groups.items()} == {"encoder": 0.1, "new": 1.0}
-    ids = {key: [id(p) for p in group["params"]] for key, group in groups.items()}
-    assert sorted(ids["encoder"]) == sorted(id(p) for p in stage.encoder.parameters())
-    assert sorted(ids["encoder"] + ids["new"]) == sorted(id(p) for p in stage.parameters())
-    # Split further, it is the same set.
-    finer = networks.parameter_groups(stage, 0.1, bias_rate=2.0)
-    assert sorted(id(p) for g in finer for p in g["params"]) == sorted(ids["encoder"] + ids["new"])
-
-
-def test_biases_and_normalisations_may_have_a_rate_and_no_decay_of_their_own():
-    stage = small("resnet-upproj").stage_one
-    groups = named(networks.parameter_groups(stage, 0.5, bias_rate=2.0, decay_bias=False))
-    assert {key: group["factor"] for key, group in groups.items()} == {
-        "encoder": 0.5,
-        "encoder_bias": 1.0,
-        "new": 1.0,
-        "new_bias": 2.0,
-    }
-    for key, group in groups.items():
-        bias = key.endswith("_bias")
-        assert all((p.ndim <= 1) == bias for p in group["params"])
-        assert group.get("weight_decay") == (0.0 if bias else None)
-    norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
-    light = {id(p) for key in ("encoder_bias", "new_bias") for p in groups[key]["params"]}
-    assert {id(p) for m in norms for p in m.parameters()} | {id(stage.predict.bias)} == light
-
-
-def test_a_step_moves_each_group_by_its_share_of_the_rate():
-    stage = small("alexnet-upconv").stage_one
-    before = {name: value.detach().clone() for name, value in stage.named_parameters()}
-    groups = networks.parameter_groups(stage, encoder_rate=0.1, bias_rate=2.0)
-    optimizer = torch.optim.SGD(groups, lr=123.0)
-    networks.set_rate(optimizer, 0.5)
-    for value in stage.parameters():
-        value.grad = torch.ones_like(value)
-    optimizer.step()
-    for name, value in stage.named_parameters():
-        step = 0.5 * (0.1 if name.startswith("encoder.") else 1.0) * (2.0 if value.ndim == 1 else 1)
-        torch.testing.assert_close(before[name] - value, torch.full_like(value, step))
-
-
-def test_without_decay_a_bias_stands_still_and_a_weight_shrinks():
-    stage = small("alexnet-upconv").stage_one
-    with torch.no_grad():
-        for value in stage.parameters():
-            value.fill_(1.0)
-            value.grad = torch.zeros_like(value)
-    groups = networks.parameter_groups(stage, decay_bias=False)
-    torch.optim.SGD(groups, lr=0.1, weight_decay=0.5).step()
-    for value in stage.parameters():
-        assert (value == (1.0 if value.ndim <= 1 else 1 - 0.1 * 0.5)).all()
-
-
-def test_groups_survive_the_state_of_an_optimizer():
-    stage = small("alexnet-upconv").stage_one
-    optimizer = torch.optim.SGD(networks.parameter_groups(stage, 0.1), lr=1.0, momentum=0.9)
-    state = optimizer.state_dict()
-    json.dumps(state["param_groups"])  # as a training state is written
-    again = torch.optim.SGD(networks.parameter_groups(stage, 0.1), lr=2.0, momentum=0.9)
-    again.load_state_dict(json.loads(json.dumps(state)))
-    networks.set_rate(again, 1.0)
-    assert [group["lr"] for group in again.param_groups] == [0.1, 1.0]
-    plain = torch.optim.SGD(stage.parameters(), lr=1.0)
-    networks.set_rate(plain, 0.25)
-    assert plain.param_groups[0]["lr"] == 0.25
-
-
-def test_frozen_parameters_are_left_out_and_shared_ones_counted_once():
-    stage = small("alexnet-upconv").stage_one
-    stage.encoder.requires_grad_(False)
-    assert [group["name"] for group in networks.parameter_groups(stage)] == ["new"]
-    stage.requires_grad_(False)
-    with pytest.raises(ValueError, match="model: expected parameters to train, got none in FCRN"):
-        networks.parameter_groups(stage)
-    shared = nn.Conv2d(1, 1, 1)
-    assert len(networks.parameter_groups(nn.Sequential(shared, shared))[0]["params"]) == 2
-
-
-def test_networks_without_encoder_are_one_group():
-    model = small("cnn")
-    (group,) = networks.parameter_groups(model)
-    assert group["name"] == "new" and len(group["params"]) == len(list(model.parameters()))
-    with pytest.raises(ValueError, match="encoder_rate: expected 1 for a network without encoder"):
-        networks.parameter_groups(model, encoder_rate=0.1)
-
-
-@pytest.mark.parametrize("options", [{"encoder_rate": -0.1}, {"bias_rate": float("nan")}])
-def test_wrong_rates_are_named(options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))}: expected a factor"):
-        networks.parameter_groups(small("alexnet-upconv"), **options)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map: equal to Open3D's at weight 1, bounded, seen where it is, saved whole or not at all."""
+"""The map: equal to Open3D's at weight 1, bounded, seen where it is."""
 
 import dataclasses
-import resource
 import subprocess
 import sys
 
@@ -11,32 +10,14 @@ import open3d as o3d
 import open3d.core as o3c
 import pytest
 import torch
+from small_maps import CAMERA, PARAMETERS, open3d_grid, pose, wall
 from torch.utils.dlpack import from_dlpack
 
 from depth_two_stage.camera import Camera
-from depth_two_stage.config import TsdfParameters
 from depth_two_stage.datasets import open_dataset
 from depth_two_stage.tsdf import MapError, TsdfMap
 from depth_two_stage.tsdf_blocks import BLOCK_BYTES, VALUES, BlockGrid
 from depth_two_stage.tsdf_fusion import fuse_torch
-
-PARAMETERS = TsdfParameters(device="cpu", memory_mb=64.0)
-CAMERA = Camera(160, 120, 131.0, 132.0, 79.3, 60.1)
-
-
-def pose(x=0.0, y=0.0, z=0.0, turn=0.0):
-    """T_world_camera: moved, turned about the camera's y axis (rad)."""
-    T = np.eye(4)
-    T[0, 0] = T[2, 2] = np.cos(turn)
-    T[0, 2], T[2, 0] = np.sin(turn), -np.sin(turn)
-    T[:3, 3] = x, y, z
-    return T
-
-
-def wall(distance=1.507, camera=CAMERA, seed=0):
-    """A wall square to the camera: depth, random colour."""
-    rgb = np.random.default_rng(seed).integers(0, 256, (*camera.size, 3), np.uint8)
-    return np.full(camera.size, distance, np.float32), rgb
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +31,6 @@ def frames():
         depth[rng.random(depth.shape) < 0.1] = 0
         made.append((depth, sample.rgb, sample.camera, sample.T_world_camera))
     return made
-
-
-def open3d_grid(parameters):
-    return o3d.t.geometry.VoxelBlockGrid(
-        ("tsdf", "weight", "color"),
-        (o3c.float32,) * 3,
-        ((1), (1), (3)),
-        parameters.voxel_size,
-        16,
-        1000,
-        o3c.Device("CPU:0"),
-    )
 
 
 def integrate_with_open3d(grid, parameters, depth, rgb, camera, T_world_camera):
@@ -315,81 +284,6 @@ def test_saved_map_reloads_and_goes_on(tmp_path, frames):
     for name in VALUES:
         a, b = (each.blocks.read(each.blocks.find(keys)[0])[name] for each in (map, other))
         np.testing.assert_array_equal(a, b)
-
-
-def saved(tmp_path):
-    map = TsdfMap(PARAMETERS)
-    map.integrate(*wall(), CAMERA, pose())
-    path = tmp_path / "map.npz"
-    map.save(path)
-    return map, path
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"voxel_size": 0.03}, "expected voxel_size 0.03, got 0.02"),
-        ({"truncation": 6.0}, "expected truncation"),
-        ({"memory_mb": 1.0}, "expected at most 12 blocks"),
-        ({"frame": "odom"}, "expected frame 'odom', got 'map'"),
-    ],
-)
-def test_map_of_other_settings_is_refused(tmp_path, change, says):
-    _, path = saved(tmp_path)
-    frame = change.pop("frame", "map")
-    map = TsdfMap(dataclasses.replace(PARAMETERS, **change), frame)
-    with pytest.raises(MapError, match=says):
-        map.load(path)
-    assert map.statistics()["map_blocks"] == 0
-
-
-def test_damaged_and_foreign_files_leave_the_map_untouched(tmp_path):
-    map, path = saved(tmp_path)
-    before = map.blocks.read(map.blocks.slots())
-    whole = path.read_bytes()
-    foreign = tmp_path / "foreign.npz"
-    bad = {"missing.npz": None, "empty.npz": b"", "text.npz": b"hello" * 100}
-    bad |= {f"cut_{share}.npz": whole[: int(len(whole) * share)] for share in (0.1, 0.5, 0.99)}
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 0xFF
-    bad["flipped.npz"] = bytes(flipped)
-    np.savez(foreign, voxel_size=0.02, meta=np.array(["x"]))
-    bad["foreign.npz"] = foreign.read_bytes()
-    grid = open3d_grid(PARAMETERS)
-    grid.save(str(tmp_path / "open3d.npz"))
-    bad["open3d.npz"] = (tmp_path / "open3d.npz").read_bytes()
-    for name, content in bad.items():
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(MapError, match=name):
-            map.load(tmp_path / name)
-        after = map.blocks.read(map.blocks.slots())
-        for value in VALUES:
-            np.testing.assert_array_equal(after[value], before[value])
-
-
-def test_pickled_arrays_are_refused(tmp_path):
-    map = TsdfMap(PARAMETERS)
-    np.savez(tmp_path / "pickle.npz", meta=np.array([{"format": 1}], object))
-    with pytest.raises(MapError, match=r"pickle\.npz"):
-        map.load(tmp_path / "pickle.npz")
-
-
-def test_full_disk_leaves_the_old_file(tmp_path):
-    map, path = saved(tmp_path)
-    old = path.read_bytes()
-    map.integrate(*wall(2.5), CAMERA, pose(turn=1.0))
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
-    try:
-        with pytest.raises(OSError, match=r"map\.npz"):
-            map.save(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert path.read_bytes() == old
-    assert [entry.name for entry in tmp_path.iterdir()] == ["map.npz"]
-    with pytest.raises(OSError, match="expected a writable file"):
-        map.save("/proc/nowhere/map.npz")
 
 
 def test_bad_arguments_are_named():
