@@ -26,8 +26,6 @@ def write_state(
     facts: dict[str, Any],
 ) -> None:
     """All tensors of networks and optimizers in fp32 safetensors, atomically; no pickle."""
-    from safetensors.torch import save
-
     tensors = {
         f"{name}/{key}": value
         for name, module in modules.items()
@@ -41,6 +39,13 @@ def write_state(
             for key, value in entries.items():
                 if value is not None:
                     tensors[f"optimizer/{name}/{index}/{key}"] = torch.as_tensor(value)
+    write_tensors(path, tensors, facts)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Tensors and JSON facts as one safetensors file, atomically."""
+    from safetensors.torch import save
+
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     with atomic_write(path, "wb") as stream:
         stream.write(save(tensors, {"state": json.dumps(facts)}))
@@ -48,16 +53,17 @@ def write_state(
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The facts alone: whose state it is, before anything is loaded."""
-    return _read(path, False)[0]
+    return read_tensors(path, None)[0]
 
 
-def _read(path: Path, whole: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_tensors(path: Path, prefix: str | None = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Facts, and the tensors whose names begin with ``prefix`` (None: no tensors)."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["state"])
-            names = file.keys() if whole else ()
+            names = [] if prefix is None else [n for n in file.keys() if n.startswith(prefix)]  # noqa: SIM118
             return facts, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: expected a training state, got {error}") from error
@@ -65,7 +71,7 @@ def _read(path: Path, whole: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def read_state(path: Path, modules: dict[str, nn.Module]) -> dict[str, Any]:
     """Load the networks in place; the facts with the optimizers' states under ``optimizers``."""
-    facts, tensors = _read(path, True)
+    facts, tensors = read_tensors(path)
     for name, module in modules.items():
         prefix = name + "/"
         module.load_state_dict(

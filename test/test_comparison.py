@@ -146,6 +146,38 @@ def test_a_row_that_was_cut_off_goes_on_and_gives_the_same(plan_file, root, tmp_
     assert broken["results"] == whole["results"] and broken["bins"] == whole["bins"]
 
 
+def test_a_stage_one_that_two_rows_train_alike_is_trained_once(root, tmp_path, monkeypatch):
+    tiny = tuple(TINY.items())
+    rows = {name: plan.Row(name, name, 3, tiny) for name in ("two-stage-rgb", "three-stage-rgb")}
+    other_seed = dataclasses.replace(rows["three-stage-rgb"], seed=4)
+    both = plan.Plan("compare", 20, (*rows.values(), other_seed))
+    alone = plan.Plan("compare", 20, (rows["three-stage-rgb"],))
+    data = {"data.root": str(root), "data.split": "train", "data.validation_split": "val"}
+    frames = open_dataset("nyu", root, "val")
+    steps, whole = [], training.CoarseStep.__call__
+
+    def counted(self, x, target):
+        steps.append(1)
+        return whole(self, x, target)
+
+    monkeypatch.setattr(training.CoarseStep, "__call__", counted)
+    own = runs.run_row(alone.rows[0], alone, data, frames, tmp_path / "alone")
+    assert len(steps) == 4 and own["stage_one_of"] is None
+    first = runs.run_row(both.rows[0], both, data, frames, tmp_path / "both")
+    assert len(steps) == 8 and first["stage_one_of"] is None
+    taken = runs.run_row(both.rows[1], both, data, frames, tmp_path / "both")
+    assert len(steps) == 8 and taken["stage_one_of"] == "two-stage-rgb-s3"
+    # It changes nothing: depth after each stage, losses, images. (Looks are of stage one's depth.)
+    for name in ("results", "bins", "images", "recipe", "data_hash", "grid"):
+        assert taken[name] == own[name]
+    assert taken["curve"]["loss"] == own["curve"]["loss"]
+    assert taken["seconds"]["stage_one"] == first["seconds"]["stage_one"]
+    # Another seed is another stage one; with the last row nothing is left to share.
+    assert runs.run_row(both.rows[2], both, data, frames, tmp_path / "both")["seed"] == 4
+    assert len(steps) == 12
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_weights_of_another_comparison_are_not_measured(plan_file, root, tmp_path, monkeypatch):
     read = plan.load(str(plan_file))
     row, data = read.rows[0], {"data.root": str(root), "data.validation_split": "val"}

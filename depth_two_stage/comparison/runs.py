@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from depth_two_stage.training import Run, specification
 from depth_two_stage.training_data import open_training
 from depth_two_stage.training_stages import calculates_bf16, refuse_untrained, uses_cuda
 
+from . import sharing
 from .lock import alone
 from .measuring import Progress, measure
 from .plan import Plan, Row
 
 CURVE = 40  # points kept of a learning curve
 STAGES = ("one", "two", "three")
+SHARED, SOURCE = "stage_one", "source.json"
 
 
 class ComparisonError(RuntimeError):
@@ -85,12 +88,13 @@ def run_row(
         meanwhile = check_row(row, plan, data, len(frames), out)
         if meanwhile != known:  # another process has just ended it
             return meanwhile
-        return _train_and_measure(row, recipe, frames, out, samples, keep, progress)
+        return _train_and_measure(row, recipe, plan, frames, out, samples, keep, progress)
 
 
 def _train_and_measure(
     row: Row,
     recipe: recipes.Recipe,
+    plan: Plan,
     frames: Sequence[Sample],
     out: Path,
     samples: Sequence[int],
@@ -100,7 +104,7 @@ def _train_and_measure(
     folder, facts = out / "runs" / row.key, _facts(recipe)
     weights = folder / "weights"
     if not (folder / "weights.json").exists():
-        weights = Run(recipe, folder, resume=True).train()
+        weights = _train(row, recipe, folder, plan)
     _, checkpoint = networks.load(str(weights))
     _same(folder / "weights.json", _comparable(checkpoint.facts["recipe"]), facts)
     result = {
@@ -115,6 +119,7 @@ def _train_and_measure(
         "code_version": __version__,
         "images": checkpoint.facts["images"],
         "seconds": checkpoint.facts["seconds"],
+        "stage_one_of": _stage_one_of(folder),
         "curve": curve(folder / "log.jsonl"),
         **cost(recipe),
         **measure(
@@ -128,11 +133,36 @@ def _train_and_measure(
         ),
     }
     files.write_json(row_file(out, row), _rounded(result))
+    if all(row_file(out, other).exists() for other in plan.runs()):
+        shutil.rmtree(out / "runs" / SHARED, ignore_errors=True)
     if not keep:
         # The header first: cut off in between, what is left is not taken for weights.
         for path in (*folder.glob("weights*.json"), *folder.glob("*.safetensors")):
             path.unlink()
     return files.read_json(row_file(out, row))
+
+
+def _train(row: Row, recipe: recipes.Recipe, folder: Path, plan: Plan) -> Path:
+    """Train a row, or go on with it; a stage one that another row has trained alike is taken."""
+    run = Run(recipe, folder, resume=True)
+    file = sharing.shared_file(folder.parent / SHARED, run, _facts(recipe))
+    fresh = not run.state_file.exists()
+    source = sharing.take(run, file) if fresh and file is not None else None
+    if fresh:
+        files.write_json(folder / SOURCE, {"stage_one_of": source})
+    weights = run.train()
+    out = folder.parent.parent
+    if file is not None and not all(
+        row_file(out, other).exists() for other in sharing.alike(row, plan)
+    ):
+        sharing.keep(run, file, row.key)
+    return weights
+
+
+def _stage_one_of(folder: Path) -> str | None:
+    """The row whose stage one was taken; None: the row trained its own."""
+    source = folder / SOURCE
+    return files.read_json(source)["stage_one_of"] if source.exists() else None
 
 
 def check_row(
