@@ -25,13 +25,17 @@ from typing import Any
 
 import numpy as np
 
+from depth_two_stage.camera import Camera
+from depth_two_stage.config import GridParameters
 from depth_two_stage.files import WriteError
 from depth_two_stage.meshing_process import receive_array, send_array
+from depth_two_stage.occupancy import Occupancy
 from depth_two_stage.tsdf import MapError, Surface, TsdfMap
 from depth_two_stage.tsdf_blocks import VALUES
 
 BLOCKS_A_SLICE = 32  # 2.6 MB: about 2 ms under the map's lock
 ROOM_AT_FIRST = 512  # blocks
+POSES_AT_ONCE = 1000  # put into one array without a pause for other threads
 POLL_S = 0.5
 
 
@@ -49,15 +53,16 @@ class SaveReport:
 
 
 class MapWorker:
-    """``MapWorker(map)``: meshes, clouds and files of a `tsdf.TsdfMap`, as futures.
+    """``MapWorker(map, grid)``: meshes, clouds, grids and files of a `tsdf.TsdfMap`, as futures.
 
     Every request answers a `concurrent.futures.Future` at once; requests are worked off in order.
     A future fails with `WorkerError` (the worker died), `tsdf.MapError` or `OSError` (disk). After
     a death the next request starts a new worker. The process starts with the first request.
     """
 
-    def __init__(self, map: TsdfMap) -> None:
+    def __init__(self, map: TsdfMap, grid: GridParameters | None = None) -> None:
         self.map = map
+        self.grid = grid or GridParameters()
         self._requests: queue.Queue = queue.Queue()
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
@@ -73,6 +78,20 @@ class MapWorker:
     def request_points(self) -> Future[Surface]:
         """Future of the surface points, without triangles."""
         return self._request("points")
+
+    def request_obstacles(self) -> Future[Surface]:
+        """Future of the surface points in the height band of the grid."""
+        return self._request("obstacles")
+
+    def request_grid(
+        self, trajectory: Sequence[tuple[int, np.ndarray]] = (), camera: Camera | None = None
+    ) -> Future[Occupancy]:
+        """Future of the occupancy grid.
+
+        From the poses of the trajectory rays of ``camera`` are traced to the map's surfaces; what
+        they cross is free.
+        """
+        return self._request("grid", list(trajectory), camera)
 
     def request_save(
         self, path: str | Path, trajectory: Sequence[tuple[int, np.ndarray]] = ()
@@ -163,10 +182,12 @@ class MapWorker:
         weight_threshold = self.map.parameters.weight_threshold
         if kind == "save":
             path, trajectory = arguments
-            stamps = np.array([stamp for stamp, _ in trajectory], np.int64)
-            poses = np.array([T for _, T in trajectory], np.float64).reshape(-1, 4, 4)
+            stamps, poses = _as_arrays(trajectory)
             meta = self.map.meta(len(trajectory))
             self._send("save", path, asdict(meta), stamps, poses, weight_threshold)
+        elif kind in ("grid", "obstacles"):
+            trajectory, camera = arguments or ((), None)
+            self._send(kind, self.map.parameters, self.grid, _as_arrays(trajectory), camera)
         else:
             self._send(kind, weight_threshold)
         answer, *values = self._receive()
@@ -175,6 +196,9 @@ class MapWorker:
             for array in arrays:
                 receive_array(self._connection, array)
             return Surface(*arrays)
+        if answer == "grid":
+            shape, *rest = values
+            return Occupancy(receive_array(self._connection, np.empty(shape, np.int8)), *rest)
         if answer == "saved":
             return SaveReport(*values)
         number, text = values
@@ -255,6 +279,16 @@ class MapWorker:
             if self._process.poll() is not None and not self._connection.poll(0):
                 raise EOFError("no answer")
         return self._connection.recv()
+
+
+def _as_arrays(trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """A trajectory as stamps int64 (n,) ns and poses float64 (n, 4, 4)."""
+    stamps = np.array([stamp for stamp, _ in trajectory], np.int64)
+    parts = [
+        np.array([T for _, T in trajectory[start : start + POSES_AT_ONCE]], np.float64)
+        for start in range(0, len(trajectory), POSES_AT_ONCE)
+    ]
+    return stamps, np.concatenate(parts) if parts else np.zeros((0, 4, 4))
 
 
 def _remove_leftovers(path: Path) -> None:

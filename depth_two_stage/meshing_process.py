@@ -13,9 +13,15 @@ import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from depth_two_stage.camera import Camera
+    from depth_two_stage.config import GridParameters, TsdfParameters
+    from depth_two_stage.occupancy_mapping import OccupancyMapper
+    from depth_two_stage.tsdf_views import Surface
 
 BYTES_A_MESSAGE = 1 << 20
 NICENESS = 10  # frames go first
@@ -44,6 +50,7 @@ class Mirror:
         self.connection = connection
         self.voxel_size = voxel_size
         self.blocks: Any = None
+        self.occupancy: Any = None
 
     def room(self, capacity: int) -> None:
         """Start an empty mirror of a capacity; the old one is freed first."""
@@ -72,11 +79,34 @@ class Mirror:
 
     def mesh(self, weight_threshold: float) -> None:
         """Answer with the mesh."""
-        self._send_surface(weight_threshold, triangles=True)
+        self._send_surface(self._extract(weight_threshold, triangles=True))
 
     def points(self, weight_threshold: float) -> None:
         """Answer with the surface points."""
-        self._send_surface(weight_threshold, triangles=False)
+        self._send_surface(self._extract(weight_threshold, triangles=False))
+
+    def grid(
+        self,
+        tsdf: TsdfParameters,
+        grid: GridParameters,
+        trajectory: tuple[np.ndarray, np.ndarray],
+        camera: Camera | None,
+    ) -> None:
+        """Answer with the occupancy grid."""
+        made = self._mapper(tsdf, grid).make(self.blocks, trajectory, camera)
+        self.connection.send(("grid", made.data.shape, made.resolution, made.origin, made.cropped))
+        send_array(self.connection, made.data)
+
+    def obstacles(self, tsdf: TsdfParameters, grid: GridParameters, *_: Any) -> None:
+        """Answer with the surface points in the grid's height band."""
+        self._send_surface(self._mapper(tsdf, grid).obstacles(self.blocks))
+
+    def _mapper(self, tsdf: TsdfParameters, grid: GridParameters) -> OccupancyMapper:
+        from depth_two_stage.occupancy_mapping import OccupancyMapper
+
+        if self.occupancy is None:
+            self.occupancy = OccupancyMapper(tsdf, grid)
+        return self.occupancy
 
     def save(
         self,
@@ -89,12 +119,11 @@ class Mirror:
         """Write the map (.npz) or its mesh (.ply), answer with path, bytes and seconds."""
         from depth_two_stage.files import write_ply
         from depth_two_stage.map_file import MapMeta, write_map
-        from depth_two_stage.tsdf_views import extract
 
         begin, blocks = time.monotonic(), self.blocks
         try:
             if path.endswith(".ply"):
-                surface = extract(blocks.grid, weight_threshold, triangles=True)
+                surface = self._extract(weight_threshold, triangles=True)
                 write_ply(path, surface.points, surface.colors, surface.triangles)
             else:
                 meta = MapMeta(**{**meta, "blocks": len(blocks)})
@@ -112,10 +141,12 @@ class Mirror:
             return
         self.connection.send(("saved", path, size, time.monotonic() - begin))
 
-    def _send_surface(self, weight_threshold: float, triangles: bool) -> None:
+    def _extract(self, weight_threshold: float, triangles: bool) -> Surface:
         from depth_two_stage.tsdf_views import extract
 
-        surface = extract(self.blocks.grid, weight_threshold, triangles)
+        return extract(self.blocks.grid, weight_threshold, triangles)
+
+    def _send_surface(self, surface: Surface) -> None:
         arrays = surface.points, surface.colors, surface.triangles
         self.connection.send(("surface", *((a.shape, str(a.dtype)) for a in arrays)))
         for array in arrays:
@@ -140,6 +171,8 @@ def main() -> None:
         "blocks": mirror.update,
         "mesh": mirror.mesh,
         "points": mirror.points,
+        "grid": mirror.grid,
+        "obstacles": mirror.obstacles,
         "save": mirror.save,
     }
     try:

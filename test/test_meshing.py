@@ -15,6 +15,7 @@ from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
 from depth_two_stage.files import read_ply
 from depth_two_stage.meshing import MapWorker, WorkerError
+from depth_two_stage.slam import LEVEL
 from depth_two_stage.tsdf import MapError, TsdfMap
 
 PARAMETERS = TsdfParameters(device="cpu", memory_mb=64.0)
@@ -22,11 +23,11 @@ CAMERA = Camera(160, 120, 131.0, 132.0, 79.3, 60.1)
 TIMEOUT = 120.0
 
 
-def fuse(map, x=0.0, distance=1.507, camera=CAMERA):
+def fuse(map, x=0.0, distance=1.507, camera=CAMERA, pose=None):
     depth = np.full(camera.size, distance, np.float32)
     rgb = np.random.default_rng(0).integers(0, 256, (*camera.size, 3), np.uint8)
-    T = np.eye(4)
-    T[0, 3] = x
+    T = np.array(np.eye(4) if pose is None else pose)
+    T[0, 3] += x
     map.integrate(depth, rgb, camera, T)
 
 
@@ -80,6 +81,30 @@ def test_a_map_that_is_cleared_while_it_is_copied(shared, monkeypatch):
     monkeypatch.undo()
     assert worker.pid == before
     assert len(worker.request_points().result(TIMEOUT).points) == 0
+
+
+def test_a_grid_knows_the_wall_the_way_to_it_and_nothing_else(shared):
+    map, worker = shared
+    map.clear()
+    fuse(map, pose=LEVEL)
+    assert len(worker.request_obstacles().result(TIMEOUT).points) > 500
+    for camera, least in ((None, 0.25), (CAMERA, 1.0)):
+        grid = worker.request_grid([(5, LEVEL)], camera).result(TIMEOUT)
+        occupied, free = (np.argwhere(grid.data == value) for value in (100, 0))
+        edge = grid.origin[0] + occupied[:, 1] * grid.resolution
+        np.testing.assert_allclose(edge, 1.5, atol=1e-9)
+        y = grid.origin[1] + occupied[:, 0] * grid.resolution
+        np.testing.assert_array_equal(np.sort(y), y.min() + 0.05 * np.arange(len(y)))
+        assert -1.0 < y.min() < -0.8 and 0.7 < y.max() < 1.0
+        x = grid.origin[0] + free[:, 1] * grid.resolution
+        assert least <= 1.5 - x.min() < least + 0.35 and x.max() < 1.5
+        # No hole between the rays: across the way half-way to the wall.
+        row = grid.data[:, round((1.3 - grid.origin[0]) / grid.resolution)]
+        known = np.flatnonzero(row == 0)
+        assert len(known) > 20 and (np.diff(known) == 1).all()
+    map.clear()
+    grid = worker.request_grid().result(TIMEOUT)
+    assert grid.data.tolist() == [[-1]]
 
 
 def test_saved_files_are_whole(shared, tmp_path):

@@ -147,6 +147,40 @@ class MapParameters:
 
 
 @dataclass(frozen=True)
+class GridParameters:
+    """The occupancy grid and the obstacles for navigation."""
+
+    resolution: float = parameter(
+        0.05, "Edge of a cell, m; at least tsdf.voxel_size.", low=0.005, high=10.0
+    )
+    floor: float = parameter(
+        0.0,
+        "Height of the floor in the map frame, m; below 0 where the map begins at a camera.",
+        low=-1000.0,
+        high=1000.0,
+    )
+    min_height: float = parameter(
+        0.1,
+        "Lowest obstacle above the floor, m: above the noise of the depth.",
+        low=-100.0,
+        high=100.0,
+        below="max_height",
+    )
+    max_height: float = parameter(
+        1.8,
+        "Highest obstacle above the floor, m: what the robot passes under.",
+        low=0.0,
+        high=100.0,
+    )
+    min_points: int = parameter(
+        1, "Surface points that make a cell occupied; more where depth is noisy.", low=1, high=1000
+    )
+    max_size: float = parameter(
+        200.0, "Longest side of the grid, m, about where the map began.", low=1.0, high=2000.0
+    )
+
+
+@dataclass(frozen=True)
 class MappingNodeParameters:
     """All parameters of mapping_node."""
 
@@ -156,3 +190,4 @@ class MappingNodeParameters:
     slam: SlamParameters = group(SlamParameters)
     pose: PoseParameters = group(PoseParameters)
     map: MapParameters = group(MapParameters)
+    grid: GridParameters = group(GridParameters)
