@@ -15,8 +15,8 @@ PACKAGE = ROOT / "depth_two_stage"
 # A new module gets its floor here.
 FLOORS = (
     # NumPy and OpenCV alone.
-    "atomic camera clouds config encodings framing interpolation mesh_picture messages morphology"
-    " naming occupancy pictures ply reconstruction unfamiliar",
+    "atomic camera clouds config encodings framing interpolation laser_scan mesh_picture messages"
+    " morphology naming occupancy pictures ply reconstruction unfamiliar",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating map_file meshing meshing_process occupancy_mapping odometry protocols"
     " tracking trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",

@@ -25,6 +25,7 @@ from .depth_node import (
     InputParameters,
     LidarParameters,
     OutputParameters,
+    ScanParameters,
     WatchdogParameters,
 )
 from .mapping_node import (
@@ -57,6 +58,7 @@ __all__ = [
     "OutputParameters",
     "Parameter",
     "PoseParameters",
+    "ScanParameters",
     "SlamParameters",
     "TsdfParameters",
     "WatchdogParameters",

@@ -134,6 +134,40 @@ class CloudParameters:
 
 
 @dataclass(frozen=True)
+class ScanParameters:
+    """The published LaserScan."""
+
+    min_height: float = parameter(
+        -0.05,
+        "Lowest surface in it, m above the camera (which has to be level).",
+        low=-100.0,
+        high=100.0,
+        below="max_height",
+        dynamic=True,
+    )
+    max_height: float = parameter(
+        0.05, "Highest surface in it, m above the camera.", low=-100.0, high=100.0, dynamic=True
+    )
+    min_range: float = parameter(
+        0.3,
+        "Nearest range, m; nearer is -inf.",
+        low=0.0,
+        high=1000.0,
+        below="max_range",
+        dynamic=True,
+    )
+    max_range: float = parameter(
+        10.0, "Farthest range, m; farther is inf.", low=0.0, high=1000.0, dynamic=True
+    )
+    frame: str = parameter(
+        "",
+        "Its frame, at the camera, x forward, z up; empty: the image's with _scan, sent to TF.",
+        form=FRAME_OR_NONE,
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
 class WatchdogParameters:
     """What the node says when nothing appears."""
 
@@ -155,4 +189,5 @@ class DepthNodeParameters:
     lidar: LidarParameters = group(LidarParameters)
     output: OutputParameters = group(OutputParameters)
     cloud: CloudParameters = group(CloudParameters)
+    scan: ScanParameters = group(ScanParameters)
     watchdog: WatchdogParameters = group(WatchdogParameters)

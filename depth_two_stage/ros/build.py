@@ -8,11 +8,14 @@ from array import array
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, TransformStamped
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from nav_msgs.msg import OccupancyGrid
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from .. import laser_scan
 from ..camera import Camera
 from ..messages import SATURATED, translation_quaternion
+from ..occupancy import Occupancy
 
 SECOND = 1_000_000_000
 _MILLIMETRES = 1000.0
@@ -28,9 +31,12 @@ def header(stamp: int, frame_id: str) -> Header:
     return Header(stamp=time(stamp), frame_id=frame_id)
 
 
-def data(values: np.ndarray) -> array:
-    """An array's bytes as a ``uint8[]`` field takes them without looking at every element."""
-    filled = array("B")
+def data(values: np.ndarray, code: str = "B") -> array:
+    """An array's bytes as a ``uint8[]`` field takes them without looking at every element.
+
+    ``code`` is the `array` type of other fields: "b" for ``int8[]``, "f" for ``float32[]``.
+    """
+    filled = array(code)
     filled.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
     return filled
 
@@ -96,6 +102,27 @@ def cloud(points: np.ndarray, colours: np.ndarray, header: Header) -> PointCloud
     ]
     message.point_step, message.row_step = 16, 16 * width
     message.data = data(packed)
+    return message
+
+
+def scan(values: laser_scan.LaserScan, header: Header) -> LaserScan:
+    """A scan, all of it at the header's time, in a frame of x forward, z up → LaserScan."""
+    message = LaserScan(header=header, range_min=values.min_range, range_max=values.max_range)
+    message.angle_min, message.angle_increment = values.start, values.increment
+    message.angle_max = values.start + values.increment * (len(values.ranges) - 1)
+    message.ranges = data(values.ranges, "f")
+    return message
+
+
+def occupancy(grid: Occupancy, header: Header) -> OccupancyGrid:
+    """A grid whose axes are those of the header's frame → OccupancyGrid."""
+    message = OccupancyGrid(header=header)
+    message.info.map_load_time = header.stamp
+    message.info.resolution = grid.resolution
+    message.info.height, message.info.width = grid.data.shape
+    message.info.origin.position.x, message.info.origin.position.y = grid.origin
+    message.info.origin.orientation.w = 1.0
+    message.data = data(grid.data, "b")
     return message
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""map/mesh and map/points: asked of the map's worker when someone reads them."""
+"""map, map/obstacles, map/mesh, map/points: asked of the map's worker when someone reads them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,55 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
+from nav_msgs.msg import OccupancyGrid
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from ..camera import Camera
 from ..meshing import MapWorker, WorkerError
+from ..occupancy import Occupancy
 from ..tsdf import MapError, Surface
 from . import build, markers
 from .reports import Drops
 
+MAP, OBSTACLES = "map", "map/obstacles"
+# What Nav2's static layer and map_saver ask for; a reader that wants less gets it too.
+LATCHED = {
+    "depth": 1,
+    "durability": DurabilityPolicy.TRANSIENT_LOCAL,
+    "reliability": ReliabilityPolicy.RELIABLE,
+}
+Trajectory = list[tuple[int, np.ndarray]]
+
 
 class MapOutputs:
-    """Publishes the map every ``period`` s while it grows, and to whoever starts reading it."""
+    """Publishes the map every ``period`` s while it grows, and to whoever starts reading it.
 
-    def __init__(self, node: Node, worker: MapWorker, drops: Drops) -> None:
+    ``seen()`` gives the trajectory and the camera (None: none yet) from which it was seen.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        worker: MapWorker,
+        drops: Drops,
+        seen: Callable[[], tuple[Trajectory, Camera | None]],
+    ) -> None:
         self._node, self._worker, self._drops = node, worker, drops
         self._kinds: dict[str, tuple] = {
+            MAP: (
+                node.create_publisher(OccupancyGrid, MAP, QoSProfile(**LATCHED)),
+                lambda: worker.request_grid(*seen()),
+                self._grid,
+            ),
+            OBSTACLES: (
+                node.create_publisher(PointCloud2, OBSTACLES, 1),
+                worker.request_obstacles,
+                cloud,
+            ),
             "map/mesh": (
                 node.create_publisher(Marker, "map/mesh", 1),
                 worker.request_mesh,
@@ -74,6 +106,12 @@ class MapOutputs:
             self._drops.add(topic, f"{topic}: {error}")
             return
         publisher.publish(make(future.result(), header))
+
+    def _grid(self, grid: Occupancy, header: Header) -> OccupancyGrid:
+        if grid.cropped:
+            most = self._worker.grid.max_size
+            self._drops.add("map cropped", f"grid.max_size: expected a map within {most:g} m")
+        return build.occupancy(grid, header)
 
 
 def cloud(surface: Surface, header: Header) -> PointCloud2:

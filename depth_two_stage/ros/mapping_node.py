@@ -46,6 +46,11 @@ class MappingNode(Node):
         super().__init__(NAME)
         self._declared = Parameters(self, MappingNodeParameters)
         values = self.parameters
+        if values.grid.resolution < values.tsdf.voxel_size:
+            raise ConfigError(
+                f"grid.resolution: expected at least tsdf.voxel_size = {values.tsdf.voxel_size:g}, "
+                f"got {values.grid.resolution:g}"
+            )
         self.failure: process.NodeFailure | None = None
         self.paused = False
         self.drops = Drops(self.get_logger(), quiet=("newer frame", "paused"))
@@ -55,21 +60,23 @@ class MappingNode(Node):
         self._orders: list[tuple[Any, Future]] = []
         self._last_stamp, self._version = 0, 0
         self._watchdog = Watchdog(self.get_logger().warning, "frames")
-        self._camera_frame = ""
+        self._camera_frame, self._camera = "", None
 
         self._slam = Slam(values)
         if values.map.load:
             self._load(values.map.load)
         # A copy: asking the map would wait for the frame that is being fused.
         self._statistics = self._slam.statistics()
-        self._worker = MapWorker(self._slam.map)
+        self._worker = MapWorker(self._slam.map, values.grid)
         group = MutuallyExclusiveCallbackGroup()
         self._transforms = tf_listener(self, self._stopped) or NoTransforms()
         T_base_camera = extrinsics(values.pose.camera_extrinsics, "pose.camera_extrinsics")
         self._mount = Mount(self, values.pose, T_base_camera, self._transforms)
         self._poses = self._open_poses(self._mount, group)
         self._motion = Motion(self, values.pose, self._mount)
-        self._map = MapOutputs(self, self._worker, self.drops)
+        self._map = MapOutputs(
+            self, self._worker, self.drops, lambda: (self._slam.trajectory, self._camera)
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = MappingInputs(
             self,
@@ -211,6 +218,7 @@ class MappingNode(Node):
 
     def _map_frame(self, frame: Frame, T_given: Any, frame_id: str) -> None:
         step = self._slam.process(frame, T_given)
+        self._camera = frame.camera
         self._statistics = self._slam.statistics()
         for name, milliseconds in step.timings_ms.items():
             self.steps.add(name, milliseconds)

@@ -12,19 +12,23 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from ..camera import Camera
-from ..clouds import coloured_points
+from ..clouds import coloured_points, flying_pixels
 from ..config import ConfigError, DepthNodeParameters
+from ..laser_scan import laser_scan
 from . import build
+from .motion import T_LINK_OPTICAL
+from .transforms import Broadcaster
 
 if TYPE_CHECKING:  # the estimator brings torch, which is imported when the node is up
     from ..estimator import Estimate
 
 DEPTH, INFO, CONFIDENCE = "depth/image_rect", "depth/camera_info", "depth/confidence"
 COARSE, POINTS, IMAGE, OVERLAY = "depth/coarse", "points", "image_rect", "overlay"
+SCAN = "scan"
 TYPES = {
     DEPTH: Image,
     INFO: CameraInfo,
@@ -33,8 +37,9 @@ TYPES = {
     POINTS: PointCloud2,
     IMAGE: Image,
     OVERLAY: Image,
+    SCAN: LaserScan,
 }
-NEED_NETWORK = frozenset({DEPTH, CONFIDENCE, COARSE, POINTS})
+NEED_NETWORK = frozenset({DEPTH, CONFIDENCE, COARSE, POINTS, SCAN})
 # A reader that learns of us a moment after we learned of it asks for what it missed: kept so long.
 _QUEUE = 10
 _OVERLAY_RANGE = 10.0  # m, from red to blue
@@ -72,7 +77,10 @@ class Outputs:
     """The publishers of depth_node. They are reliable: that serves best-effort readers too."""
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._publishers = {topic: _publisher(node, topic) for topic in TYPES}
+        self._broadcaster: Broadcaster | None = None
+        self._sent: set[str] = set()  # camera frames below which TF has a scan frame of ours
 
     def wanted(self) -> set[str]:
         """Topics with at least one subscriber."""
@@ -92,12 +100,36 @@ class Outputs:
         """Publish what is wanted; what needs the network needs its estimate."""
         for topic in TYPES:  # camera_info follows its image at once
             if topic in wanted and (estimate is not None or topic not in NEED_NETWORK):
+                if topic == SCAN and not parameters.scan.frame:
+                    self._send_scan_frame(view.header.frame_id)
                 self._publishers[topic].publish(_message(topic, view, estimate, parameters))
+
+    def _send_scan_frame(self, camera_frame: str) -> None:
+        """Tell TF of the scan's frame: the camera's, turned from optical axes to REP 103's."""
+        if camera_frame in self._sent:
+            return
+        self._sent.add(camera_frame)
+        self._broadcaster = self._broadcaster or Broadcaster(self._node)
+        self._broadcaster.send_static(T_LINK_OPTICAL.T, camera_frame, _scan_frame(camera_frame), 0)
+
+
+def _scan_frame(camera_frame: str) -> str:
+    return f"{camera_frame}_scan"
+
+
+def _scan(view: View, depth: np.ndarray, parameters: DepthNodeParameters) -> LaserScan:
+    """The scan of a depth (H, W) m, without the flying pixels that the cloud leaves out."""
+    depth = np.where(flying_pixels(depth, parameters.cloud.edge_jump), np.float32(0), depth)
+    frame = parameters.scan.frame or _scan_frame(view.header.frame_id)
+    header = Header(stamp=view.header.stamp, frame_id=frame)
+    return build.scan(laser_scan(depth, view.camera, parameters.scan), header)
 
 
 def _message(
     topic: str, view: View, estimate: Estimate | None, parameters: DepthNodeParameters
-) -> Image | CameraInfo | PointCloud2:
+) -> Image | CameraInfo | LaserScan | PointCloud2:
+    if topic == SCAN:
+        return _scan(view, estimate.depth, parameters)
     if topic == INFO:
         return build.camera_info(view.camera, view.header)
     if topic == IMAGE:

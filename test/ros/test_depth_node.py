@@ -47,8 +47,8 @@ def frame_with_points(node, camera, publish, mode, *topics):
 def test_every_output_has_the_images_stamp_frame_and_size(depth_node, camera):
     camera.reach(*TYPES)
     messages = dict(zip(TYPES, one_frame(depth_node, camera, *TYPES), strict=True))
-    for message in messages.values():
-        assert message.header.frame_id == "camera"
+    for topic, message in messages.items():
+        assert message.header.frame_id == ("camera_scan" if topic == "scan" else "camera")
     for topic in (DEPTH, INFO, "depth/confidence", "depth/coarse", "image_rect", "overlay"):
         assert (messages[topic].height, messages[topic].width) == SIZE, topic
     depth = image_values(messages[DEPTH])
@@ -99,6 +99,28 @@ def test_cloud_falls_on_its_pixels_through_the_published_camera_info(depth_node,
     packed = points[:, 3].copy().view(np.uint32)[seen]
     colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1)
     assert np.array_equal(colours, image_values(image).reshape(-1, 3)[seen])
+
+
+def test_the_scan_is_the_middle_of_the_depth(depth_node, camera):
+    """Its rays, put back into the image by the published camera, end where the depth is."""
+    camera.reach(DEPTH, INFO, "scan")
+    assert depth_node.rig.set_parameter("scan.max_height", 0.02).successful
+    assert depth_node.rig.set_parameter("scan.frame", "camera_link").successful
+    try:
+        depth, info, scan = one_frame(depth_node, camera, DEPTH, INFO, "scan")
+    finally:
+        depth_node.rig.set_parameter("scan.max_height", 0.05)
+        depth_node.rig.set_parameter("scan.frame", "")
+    assert scan.header.frame_id == "camera_link"
+    assert (scan.range_min, scan.range_max) == (pytest.approx(0.3), 10.0)
+    angles = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
+    assert angles[-1] == pytest.approx(scan.angle_max, abs=1e-5)
+    ranges, values = np.array(scan.ranges), image_values(depth)
+    assert np.isfinite(ranges).mean() > 0.9
+    K = np.array(info.k).reshape(3, 3)
+    columns = np.rint(K[0, 2] - K[0, 0] * np.tan(angles)).astype(int)
+    row = values[round(K[1, 2]), columns]
+    assert np.nanmedian(np.abs(ranges * np.cos(angles) - row)) < 0.01
 
 
 def test_lidar_may_come_stop_and_return(depth_node, camera):

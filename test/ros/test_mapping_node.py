@@ -10,15 +10,15 @@ import pytest
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from mapping_rig import FRAMES, NODE, Sender, at, call, listen, rendered_room
 from nav_msgs.msg import Odometry, Path
 from rclpy.serialization import deserialize_message
 from rig import Process, Rig
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker
 
-from depth_two_stage.datasets import open_dataset
 from depth_two_stage.files import read_ply
 from depth_two_stage.messages import stamp_ns, to_points, to_transform
 from depth_two_stage.ros import build, markers
@@ -28,15 +28,13 @@ from depth_two_stage.ros.poses import PoseError, between, interpolated
 from depth_two_stage.ros.reports import diagnostics, status
 from depth_two_stage.tsdf import Surface
 
-NODE = "depth_two_stage.ros.mapping_node"
-FRAMES = 12
 COARSE_MAP = ("-p", "tsdf.voxel_size:=0.02", "-p", "tsdf.memory_mb:=128.0")
 
 
 @pytest.fixture(scope="module")
 def room():
     """Frames of a hand-held camera in a rendered room, 120x160."""
-    return list(open_dataset("rendered", ".", f"frames:{FRAMES * 8},size:120x160"))[:FRAMES]
+    return rendered_room()
 
 
 @pytest.fixture
@@ -57,48 +55,6 @@ def start(ros_domain, ros_env, tmp_path):
     yield begin
     for process in started:
         process.end()
-
-
-class Sender:
-    """What depth_node publishes, made from a rendered room."""
-
-    def __init__(self, rig: Rig, *, poses: bool = False) -> None:
-        self.rig = rig
-        self.depth = rig.publisher(Image, "depth/image_rect")
-        self.info = rig.publisher(CameraInfo, "depth/camera_info")
-        self.image = rig.publisher(Image, "image_rect")
-        self.confidence = rig.publisher(Image, "depth/confidence")
-        self.pose = rig.publisher(PoseStamped, "pose") if poses else None
-
-    def connect(self) -> None:
-        publishers = [self.depth, self.info, self.image, self.confidence]
-        publishers += [self.pose] if self.pose else []
-        assert self.rig.until(lambda: all(p.get_subscription_count() for p in publishers))
-        # It knows its readers too, and waits for confidence since its last look at the topics.
-        assert self.rig.until(lambda: all(map(self.rig.readers, self.rig.heard)))
-        self.rig.fresh_values()
-
-    def send(self, sample, *, depth=None, info=None, rgb=None, certain=1.0) -> None:
-        header = build.header(sample.stamp, "optical")
-        self.info.publish(build.camera_info(sample.camera, header) if info is None else info)
-        self.image.publish(build.rgb(sample.rgb if rgb is None else rgb, header))
-        certain = np.full(sample.depth.shape, certain, np.float32)
-        self.confidence.publish(build.confidence(certain, header))
-        self.depth.publish(build.depth(sample.depth if depth is None else depth, header))
-
-    def send_pose(self, T: np.ndarray, stamp: int) -> None:
-        self.pose.publish(PoseStamped(header=build.header(stamp, "world"), pose=build.pose(T)))
-
-
-def listen(rig: Rig, **topics: type) -> None:
-    for name, kind in topics.items():
-        topic = name.replace("__", "/")
-        rig.heard[topic] = []
-        rig.node.create_subscription(kind, topic, rig.heard[topic].append, 20)
-
-
-def call(rig: Rig, kind: type, name: str, **request):
-    return rig.call(kind, f"/{NAME}/{name}", kind.Request(**request))
 
 
 def corners(marker: Marker) -> np.ndarray:
@@ -185,11 +141,6 @@ def test_own_odometry_mesh_services_and_the_map_on_exit(rig, start, room, tmp_pa
     assert len(rig.heard["map/mesh"][0].points) > 300
     assert call(rig, Trigger, "clear").success
     assert rig.until(lambda: rig.heard["map/mesh"][-1].action == Marker.DELETE)
-
-
-def at(sample, stamp: int):
-    """The same frame at another time, ns."""
-    return sample.__class__(**{**vars(sample), "stamp": stamp})
 
 
 def test_stamps_that_go_back_start_again(rig, start, room):
