@@ -10,6 +10,7 @@ mirror of the map (as large as the map's active blocks), meshes it and writes it
 from __future__ import annotations
 
 import atexit
+import glob
 import os
 import queue
 import socket
@@ -28,6 +29,7 @@ import numpy as np
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import GridParameters
 from depth_two_stage.files import WriteError
+from depth_two_stage.map_formats import check_name
 from depth_two_stage.meshing_process import receive_array, send_array
 from depth_two_stage.occupancy import Occupancy
 from depth_two_stage.tsdf import MapError, Surface, TsdfMap
@@ -94,13 +96,18 @@ class MapWorker:
         return self._request("grid", list(trajectory), camera)
 
     def request_save(
-        self, path: str | Path, trajectory: Sequence[tuple[int, np.ndarray]] = ()
+        self,
+        path: str | Path,
+        trajectory: Sequence[tuple[int, np.ndarray]] = (),
+        camera: Camera | None = None,
     ) -> Future[SaveReport]:
-        """Future of a `SaveReport`; ``path`` ends in .npz (map) or .ply (mesh). Atomic."""
+        """Future of a `SaveReport`; the name's ending is the format (`map_formats`). Atomic.
+
+        ``camera`` is for the grid, as in `request_grid`.
+        """
         path = Path(path).absolute()
-        if path.suffix not in (".npz", ".ply"):
-            raise MapError(f"path: expected a name ending in .npz or .ply, got {path.name!r}")
-        return self._request("save", str(path), list(trajectory))
+        check_name(path)
+        return self._request("save", path, list(trajectory), camera)
 
     @property
     def pid(self) -> int | None:
@@ -155,7 +162,7 @@ class MapWorker:
                 future.set_exception(error)
             except (OSError, EOFError) as error:
                 if kind == "save":
-                    _remove_leftovers(Path(arguments[0]))
+                    _remove_leftovers(arguments[0])
                 future.set_exception(self._failure(error))
             else:
                 future.set_result(result)
@@ -179,17 +186,15 @@ class MapWorker:
     def _answer(self, kind: str, arguments: tuple) -> Any:
         self._start()
         self._transfer()
-        weight_threshold = self.map.parameters.weight_threshold
-        if kind == "save":
-            path, trajectory = arguments
-            stamps, poses = _as_arrays(trajectory)
-            meta = self.map.meta(len(trajectory))
-            self._send("save", path, asdict(meta), stamps, poses, weight_threshold)
-        elif kind in ("grid", "obstacles"):
-            trajectory, camera = arguments or ((), None)
-            self._send(kind, self.map.parameters, self.grid, _as_arrays(trajectory), camera)
+        if kind in ("mesh", "points"):
+            self._send(kind, self.map.parameters.weight_threshold)
         else:
-            self._send(kind, weight_threshold)
+            *path, trajectory, camera = arguments or ((), None)
+            seen = self.map.parameters, self.grid, _as_arrays(trajectory), camera
+            if kind == "save":
+                self._send("save", str(*path), asdict(self.map.meta(len(trajectory))), *seen)
+            else:
+                self._send(kind, *seen)
         answer, *values = self._receive()
         if answer == "surface":
             arrays = [np.empty(shape, dtype) for shape, dtype in values]
@@ -293,5 +298,6 @@ def _as_arrays(trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray
 
 def _remove_leftovers(path: Path) -> None:
     """Temporary files of a save to ``path`` that a killed worker left (`files.atomic_path`)."""
-    for leftover in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
-        leftover.unlink(missing_ok=True)
+    for suffix in (path.suffix, *([".pgm"] if path.suffix == ".yaml" else [])):
+        for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.tmp{suffix}"):
+            leftover.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,30 +111,25 @@ class Mirror:
         self,
         path: str,
         meta: dict,
-        stamps: np.ndarray,
-        poses: np.ndarray,
-        weight_threshold: float,
+        tsdf: TsdfParameters,
+        grid: GridParameters,
+        trajectory: tuple[np.ndarray, np.ndarray],
+        camera: Camera | None,
     ) -> None:
-        """Write the map (.npz) or its mesh (.ply), answer with path, bytes and seconds."""
-        from depth_two_stage.files import write_ply
-        from depth_two_stage.map_file import MapMeta, write_map
+        """Write what the path's ending stands for, answer with path, bytes and seconds."""
+        from depth_two_stage import map_formats
+        from depth_two_stage.map_file import MapMeta
 
         begin, blocks = time.monotonic(), self.blocks
         try:
-            if path.endswith(".ply"):
-                surface = self._extract(weight_threshold, triangles=True)
-                write_ply(path, surface.points, surface.colors, surface.triangles)
-            else:
-                meta = MapMeta(**{**meta, "blocks": len(blocks)})
-                trajectory = list(zip(stamps.tolist(), poses, strict=True))
-                write_map(
-                    path,
-                    meta,
-                    trajectory,
-                    blocks.slots(),
-                    lambda part: (blocks.keys(part), blocks.read(part)),
-                )
-            size = Path(path).stat().st_size
+            size = map_formats.write(
+                path,
+                blocks,
+                MapMeta(**{**meta, "blocks": len(blocks)}),
+                list(zip(trajectory[0].tolist(), trajectory[1], strict=True)),
+                tsdf.weight_threshold,
+                lambda: self._mapper(tsdf, grid).make(blocks, trajectory, camera),
+            )
         except OSError as error:
             self.connection.send(("disk", error.errno, str(error)))
             return

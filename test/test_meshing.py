@@ -13,7 +13,7 @@ import pytest
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
-from depth_two_stage.files import read_ply
+from depth_two_stage.files import read_ply, read_trajectory
 from depth_two_stage.meshing import MapWorker, WorkerError
 from depth_two_stage.slam import LEVEL
 from depth_two_stage.tsdf import MapError, TsdfMap
@@ -120,13 +120,20 @@ def test_saved_files_are_whole(shared, tmp_path):
     worker.request_save(tmp_path / "mesh.ply").result(TIMEOUT)
     ply = read_ply(tmp_path / "mesh.ply")
     assert len(ply.triangles) == len(map.mesh().triangles)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["map.npz", "mesh.ply"]
+    worker.request_save(tmp_path / "points.cloud.ply").result(TIMEOUT)
+    cloud = read_ply(tmp_path / "points.cloud.ply")
+    assert cloud.triangles is None and len(cloud.colors) == len(cloud.points)
+    np.testing.assert_array_equal(ordered(cloud), ordered(map.points()))
+    worker.request_save(tmp_path / "path.tum", trajectory).result(TIMEOUT)
+    assert [stamp for stamp, _ in read_trajectory(tmp_path / "path.tum")] == [5, 6]
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names == ["map.npz", "mesh.ply", "path.tum", "points.cloud.ply"]
 
 
 def test_errors_come_back_and_the_worker_goes_on(shared):
     map, worker = shared
     pid = worker.pid
-    with pytest.raises(MapError, match=r"ending in \.npz or \.ply"):
+    with pytest.raises(MapError, match=r"ending in \.npz, \.ply, \.yaml or \.tum, got"):
         worker.request_save("map.pcd")
     with pytest.raises(OSError, match="expected a writable file"):
         worker.request_save("/proc/nowhere/map.npz").result(TIMEOUT)

@@ -28,6 +28,7 @@ from .depth_node import (
     ScanParameters,
     WatchdogParameters,
 )
+from .forms import MAP_ENDINGS
 from .mapping_node import (
     GridParameters,
     MapParameters,
@@ -43,6 +44,7 @@ from .reading import load_yaml, of_package, parse_value, read_yaml
 from .writing import default_yaml, markdown_table
 
 __all__ = [
+    "MAP_ENDINGS",
     "NODES",
     "CloudParameters",
     "ConfigError",

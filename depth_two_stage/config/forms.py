@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 UNIT = 0.01  # largest difference of a quaternion's norm from 1
-MAP_ENDINGS = (".npz", ".ply")
+MAP_ENDINGS = (".npz", ".ply", ".yaml", ".tum")  # what they stand for: map_formats
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ FRAME = Form(
     "a frame's name (no leading slash, no spaces)", lambda name: bool(name) and _is_frame(name)
 )
 FRAME_OR_NONE = Form("a frame's name (no leading slash, no spaces) or nothing", _is_frame)
-MAP_FILE = Form("a name ending in .npz or .ply", lambda path: path.endswith(MAP_ENDINGS))
+_ENDING = "a name ending in .npz, .ply, .yaml or .tum"
+MAP_FILE = Form(_ENDING, lambda path: path.endswith(MAP_ENDINGS))
 MAP_FILE_OR_NONE = Form(
-    "a name ending in .npz or .ply, or nothing", lambda path: not path or path.endswith(MAP_ENDINGS)
+    f"{_ENDING}, or nothing", lambda path: not path or path.endswith(MAP_ENDINGS)
 )

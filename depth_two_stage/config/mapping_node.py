@@ -129,16 +129,32 @@ class PoseParameters:
 class MapParameters:
     """Publishing and keeping the map."""
 
-    load: str = parameter("", "Map file that is loaded at start.")
+    load: str = parameter(
+        "", "Map file (.npz) that is loaded at start and by the service load_map.", dynamic=True
+    )
     save_on_exit: str = parameter(
         "",
-        "Map (.npz) or mesh (.ply) that is written when the node stops; empty: none.",
+        "What is written when the node stops, as save_path; empty: nothing.",
         form=MAP_FILE_OR_NONE,
     )
     save_path: str = parameter(
         "map.npz",
-        "Map (.npz) or mesh (.ply) that the service save_map writes.",
+        "What the service save_map writes: .npz the map, .ply its mesh, .cloud.ply its points, "
+        ".yaml a grid for map_server, .tum the trajectory.",
         form=MAP_FILE,
+        dynamic=True,
+    )
+    autosave_period: float = parameter(
+        0.0,
+        "Time between saves of a map that changes, s; 0: none.",
+        low=0.0,
+        high=86400.0,
+        dynamic=True,
+    )
+    autosave_path: str = parameter(
+        "",
+        "What is saved so, as save_path; empty: save_path itself.",
+        form=MAP_FILE_OR_NONE,
         dynamic=True,
     )
     publish_period: float = parameter(

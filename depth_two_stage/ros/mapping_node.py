@@ -18,11 +18,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from ..config import ConfigError, MappingNodeParameters
+from ..map_keeping import MapKeeper
 from ..meshing import MapWorker, SaveReport, WorkerError
 from ..slam import Frame, Slam
 from ..tsdf import MapError
 from . import build, process
 from .lockstep import LAST_STAMP
+from .map_orders import MapOrders
 from .map_outputs import MapOutputs
 from .map_services import MapServices
 from .mapping_inputs import DEPTH, MappingInputs, decode
@@ -36,6 +38,8 @@ from .watchdog import Watchdog
 NAME = "mapping_node"
 SAVE_PATIENCE = 50.0  # s, for the map on exit
 CLOSE_PATIENCE = 55.0  # s in all; launch and `live` kill after 60
+# Of `Slam.statistics`, what ~/state tells.
+STATE = ("frames", "fused", "lost", "keyframes", "map_blocks", "map_used_mb", "map_memory_mb")
 WATCH = 5.0  # s without a frame after which the missing link is named
 
 
@@ -57,10 +61,9 @@ class MappingNode(Node):
         self.steps = Steps()
         self._stopped, self._news = Event(), Condition()
         self._waiting: tuple[int, dict[str, Any], float] | None = None
-        self._orders: list[tuple[Any, Future]] = []
         self._last_stamp, self._version = 0, 0
         self._watchdog = Watchdog(self.get_logger().warning, "frames")
-        self._camera_frame, self._camera = "", None
+        self._situation = "waiting"  # for a frame; then mapping, lost or refused
 
         self._slam = Slam(values)
         if values.map.load:
@@ -68,6 +71,10 @@ class MappingNode(Node):
         # A copy: asking the map would wait for the frame that is being fused.
         self._statistics = self._slam.statistics()
         self._worker = MapWorker(self._slam.map, values.grid)
+        self._keeper = MapKeeper(self._slam, self._worker, self.get_logger().error)
+        self._orders = MapOrders(
+            self._keeper, lambda: self.parameters.map, self._news, self._changed
+        )
         group = MutuallyExclusiveCallbackGroup()
         self._transforms = tf_listener(self, self._stopped) or NoTransforms()
         T_base_camera = extrinsics(values.pose.camera_extrinsics, "pose.camera_extrinsics")
@@ -75,7 +82,7 @@ class MappingNode(Node):
         self._poses = self._open_poses(self._mount, group)
         self._motion = Motion(self, values.pose, self._mount)
         self._map = MapOutputs(
-            self, self._worker, self.drops, lambda: (self._slam.trajectory, self._camera)
+            self, self._worker, self.drops, lambda: (self._slam.trajectory, self._keeper.camera)
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = MappingInputs(
@@ -87,7 +94,7 @@ class MappingNode(Node):
             self._deliver,
             self._jumped,
         )
-        self._map_services = MapServices(self, self)
+        self._map_services = MapServices(self, self, self._orders)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self.report, callback_group=group, clock=steady)
         self.create_timer(0.25, self._publish_map, callback_group=group, clock=steady)
@@ -166,6 +173,10 @@ class MappingNode(Node):
         values |= {f"dropped: {reason}": n for reason, n in self.drops.counts().items()}
         values |= self.steps.values()
         values |= {"pose source": self.parameters.pose.source, LAST_STAMP: self._last_stamp}
+        values |= {
+            "autosaves": self._keeper.autosaves,
+            "failed autosaves": self._keeper.failed_autosaves,
+        }
         values[READERS] = readers(self)
         level = "warn" if missing else "ok"
         words = missing or loading or ("paused" if self.paused else "mapping")
@@ -173,7 +184,11 @@ class MappingNode(Node):
             diagnostics(
                 self.get_clock().now().to_msg(),
                 status(
-                    self.get_fully_qualified_name()[1:], self._camera_frame, level, words, values
+                    self.get_fully_qualified_name()[1:],
+                    self._orders.camera_frame,
+                    level,
+                    words,
+                    values,
                 ),
             )
         )
@@ -186,20 +201,29 @@ class MappingNode(Node):
                 self._news.wait_for(
                     lambda: self._waiting or self._orders or self._stopped.is_set(), 1.0
                 )
-                orders, self._orders = self._orders, []
                 waiting, self._waiting = self._waiting, None
-            for order, done in orders:
-                order(done)
+            ordered = self._orders.work()
             if waiting is not None and not self._stopped.is_set():
                 self._process(*waiting)
-            if orders:
+            if ordered:
                 self._statistics = self._slam.statistics()
+            keep = self.parameters.map
+            self._keeper.autosave(
+                keep.autosave_path or keep.save_path, keep.autosave_period, self._version
+            )
 
     def _process(self, stamp: int, messages: dict[str, Any], received: float) -> None:
         began = time.monotonic()
         frame_id = messages[DEPTH].header.frame_id
-        self._camera_frame = frame_id
+        self._orders.camera_frame = frame_id
         self.steps.add("waiting", (began - received) * 1e3)
+        if frame_id in (self._slam.map.frame, self._poses.frame):
+            self._refused(
+                "camera frame",
+                f"pose.map_frame: expected a frame other than the images', got {frame_id!r}",
+                stamp,
+            )
+            return
         try:
             with self.steps.time("conversion"):
                 frame = decode(stamp, messages)
@@ -218,15 +242,16 @@ class MappingNode(Node):
 
     def _map_frame(self, frame: Frame, T_given: Any, frame_id: str) -> None:
         step = self._slam.process(frame, T_given)
-        self._camera = frame.camera
+        self._keeper.camera = frame.camera
         self._statistics = self._slam.statistics()
         for name, milliseconds in step.timings_ms.items():
             self.steps.add(name, milliseconds)
         self._version += step.fused
         if step.lost or step.T_world_camera is None:
-            what = "lost" if step.lost else "refused"
+            what = self._situation = "lost" if step.lost else "refused"
             self._refused(what, f"{what}: {step.reason}", frame.stamp)
             return
+        self._situation = "mapping"
         if not step.fused and step.reason:
             self.drops.add("not fused", f"not fused: {step.reason}")
         self._last_stamp = frame.stamp
@@ -243,40 +268,18 @@ class MappingNode(Node):
         self._last_stamp = stamp
         self.report()
 
-    # --- orders of the services -------------------------------------------------------------------
+    # --- for the services -------------------------------------------------------------------------
 
-    def _order(self, order: Any) -> Future:
-        """Let the mapping thread do it between two frames."""
-        done: Future = Future()
-        with self._news:
-            self._orders.append((order, done))
-            self._news.notify()
-        return done
+    def state(self) -> dict[str, Any]:
+        """What it does and what it holds, plain values."""
+        counts = {name: self._statistics.get(name, 0) for name in STATE}
+        situation = "paused" if self.paused else self._situation
+        return {"state": situation, "frame": self._slam.map.frame, **counts, **self._keeper.state()}
 
-    def request_clear(self) -> Future:
-        """Empty map, trajectory and path."""
-
-        def clear(done: Future) -> None:
-            self._slam.clear()
-            self._motion.clear()
-            self._version += 1
-            done.set_result(None)
-
-        return self._order(clear)
-
-    def request_save(self) -> Future:
-        """Save the map as it is between two frames to `map.save_path`."""
-        path = Path(self.parameters.map.save_path).expanduser().absolute()
-
-        def save(done: Future) -> None:
-            try:
-                saved = self._worker.request_save(path, self._slam.trajectory)
-            except (MapError, WorkerError) as error:
-                done.set_exception(error)
-                return
-            saved.add_done_callback(lambda saved: _hand_over(saved, done))
-
-        return self._order(save)
+    def _changed(self) -> None:
+        """The map is another one."""
+        self._motion.clear()
+        self._version += 1
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -299,21 +302,15 @@ class MappingNode(Node):
         if path:
             try:
                 target = Path(path).expanduser().absolute()
-                saved = self._worker.request_save(target, self._slam.trajectory)
+                saved = self._worker.request_save(
+                    target, self._slam.trajectory, self._keeper.camera
+                )
                 report: SaveReport = saved.result(SAVE_PATIENCE)
                 print(f"{NAME}: {report.path} saved, {report.size / 1e6:.1f} MB", file=sys.stderr)
             except (MapError, WorkerError, OSError, FutureTimeout) as error:
                 self.failure = process.NodeFailure(f"map.save_on_exit: {error}")
         self._worker.close(max(1.0, deadline - time.monotonic()))  # a save may be under way
         return True
-
-
-def _hand_over(source: Future, target: Future) -> None:
-    error = source.exception()
-    if error is not None:
-        target.set_exception(error)
-    else:
-        target.set_result(source.result())
 
 
 def main(arguments: list[str] | None = None) -> int:

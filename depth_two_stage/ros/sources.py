@@ -15,7 +15,8 @@ from ..messages import translation_quaternion
 # Where our nodes write: a recorded topic of such a name would be a second publisher.
 OUTPUTS = (
     *("depth/image_rect", "depth/camera_info", "depth/confidence", "depth/coarse"),
-    *("points", "image_rect", "overlay", "map/mesh", "map/points", "odom", "path", "diagnostics"),
+    *("points", "image_rect", "overlay", "scan", "odom", "path", "diagnostics"),
+    *("map", "map/obstacles", "map/mesh", "map/points"),
 )
 
 

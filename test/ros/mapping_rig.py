@@ -40,8 +40,10 @@ class Sender:
         assert self.rig.until(lambda: all(map(self.rig.readers, self.rig.heard)))
         self.rig.fresh_values()
 
-    def send(self, sample, *, depth=None, info=None, rgb=None, certain=1.0) -> None:
-        header = build.header(sample.stamp, "optical")
+    def send(
+        self, sample, *, depth=None, info=None, rgb=None, certain=1.0, frame="optical"
+    ) -> None:
+        header = build.header(sample.stamp, frame)
         self.info.publish(build.camera_info(sample.camera, header) if info is None else info)
         self.image.publish(build.rgb(sample.rgb if rgb is None else rgb, header))
         certain = np.full(sample.depth.shape, certain, np.float32)
