@@ -23,7 +23,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from depth_two_stage import share_path
-from depth_two_stage.ros.launching import BAG_SETTINGS, SWITCH, node_parameters
+from depth_two_stage.ros.launching import BAG_SETTINGS, SWITCH, simulated_time
 
 INPUTS = {  # of depth_node → argument of depth.launch.py
     "image": "image",
@@ -62,13 +62,6 @@ def settings_of_bag(context: LaunchContext) -> list[Action]:
             if not given.get(name)
         ),
     ]
-
-
-def simulated_time(given: dict[str, str]) -> bool:
-    """Whether the nodes take the time from /clock; RViz has to do the same."""
-    if given["use_sim_time"]:
-        return given["use_sim_time"].lower() == "true"
-    return node_parameters("depth_node", given["params_file"], {}).get("use_sim_time", False)
 
 
 def rviz(context: LaunchContext) -> list[Action]:

@@ -98,10 +98,16 @@ def test_yaml_wildcards_namespaces_and_foreign_nodes(tmp_path):
         "/**: {ros__parameters: {use_sim_time: true, lidar.max_age: 0.5,"
         " tsdf: {voxel_size: 0.05}}}\n"
         "other_node: {ros__parameters: {whatever: 3}}\n"
+        "local_costmap: {local_costmap: {ros__parameters: {width: 3}}}\n"
+        "robot: {front: {mapping_node: {ros__parameters: {pose.timeout: 0.2}}}}\n"
     )
     values = config.load_yaml(file)
     assert values["depth_node"] == {"use_sim_time": True, "lidar.max_age": 1.0}
-    assert values["mapping_node"] == {"use_sim_time": True, "tsdf.voxel_size": 0.05}
+    assert values["mapping_node"] == {
+        "use_sim_time": True,
+        "tsdf.voxel_size": 0.05,
+        "pose.timeout": 0.2,
+    }
 
 
 @pytest.mark.parametrize(

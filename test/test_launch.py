@@ -33,9 +33,9 @@ def launch():
     return pytest.importorskip("launch.actions", reason="`launch` is not on PyPI: needs a ROS 2")
 
 
-def test_launch_files_are_the_four_of_the_design():
-    names = [path.name for path in LAUNCH_FILES]
-    assert names == ["depth.launch.py", "live.launch.py", "mapping.launch.py", "replay.launch.py"]
+def test_launch_files_are_those_of_the_design_and_navigation():
+    names = [path.name.removesuffix(".launch.py") for path in LAUNCH_FILES]
+    assert names == ["depth", "live", "mapping", "nav2", "replay"]
 
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
@@ -171,6 +171,27 @@ def test_profile_goes_to_our_nodes_only(monkeypatch):
     assert launching.profile_environment() == {}
 
 
+def test_nav2_gets_its_own_parameters_with_ours_over_them(tmp_path):
+    base = tmp_path / "nav2_params.yaml"
+    base.write_text(
+        "controller_server: {ros__parameters: {controller_frequency: 20.0}}\n"
+        "local_costmap: {local_costmap: {ros__parameters: {robot_radius: 0.22, width: 3,"
+        " plugins: [a, b], voxel_layer: {plugin: x, scan: {topic: /front/scan}}}}}\n"
+    )
+    written = launching.nav2_parameters(base, str(ROOT / "config" / "nav2.yaml"), "robot")
+    content = yaml.safe_load(Path(written).read_text())
+    assert content["controller_server"]["ros__parameters"] == {"controller_frequency": 20.0}
+    local = content["local_costmap"]["local_costmap"]["ros__parameters"]
+    assert (local["robot_radius"], local["width"]) == (0.22, 4)
+    assert local["plugins"] == ["voxel_layer", "inflation_layer"]
+    assert local["voxel_layer"]["scan"]["topic"] == "/robot/scan"
+    assert local["voxel_layer"]["obstacles"]["sensor_frame"] == "base_link"
+    assert content["bt_navigator"]["ros__parameters"]["odom_topic"] == "/robot/odom"
+    assert "mapping_node" not in content
+    with pytest.raises(ConfigError, match="params_file: expected readable YAML"):
+        launching.nav2_parameters(base, str(tmp_path / "none.yaml"), "")
+
+
 # --- with launch ---------------------------------------------------------------------------------
 
 
@@ -221,6 +242,16 @@ def test_mapping_and_bag_are_switches(launch):
     assert set(nodes_of("replay.launch.py", bag="x")) == {"replay"}
 
 
+def test_nav2_that_is_not_installed_is_said(launch):
+    from ament_index_python.packages import get_packages_with_prefixes
+
+    if "nav2_bringup" in get_packages_with_prefixes():
+        assert {"depth_node", "mapping_node"} <= set(nodes_of("nav2.launch.py"))
+    else:
+        with pytest.raises(RuntimeError, match="nav2_bringup: expected it to be installed"):
+            nodes_of("nav2.launch.py")
+
+
 def test_rviz_that_is_not_installed_is_said(launch):
     from ament_index_python.packages import get_packages_with_prefixes
 
@@ -230,8 +261,8 @@ def test_rviz_that_is_not_installed_is_said(launch):
         assert set(nodes_of("live.launch.py", rviz="true")) == {"depth_node", "mapping_node"}
 
 
-def test_rviz_takes_the_clock_of_the_nodes(launch, tmp_path):
-    simulated = loaded("live.launch.py").simulated_time
+def test_rviz_and_nav2_take_the_clock_of_the_nodes(tmp_path):
+    simulated = launching.simulated_time
     file = tmp_path / "mine.yaml"
     file.write_text("/**: {ros__parameters: {use_sim_time: true}}", encoding="utf-8")
     for argument, params_file, expected in (

@@ -72,8 +72,9 @@ def load_yaml(path: str | Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {node: {} for node in NODES}
     own = {node: flatten(cls) for node, cls in NODES.items()}
     # Wildcards go first, so that a node's own section wins whatever the order in the file.
-    for key in sorted(content, key=lambda key: "*" not in str(key)):
-        values = _section(path, key, content[key])
+    sections = dict(_sections(content))
+    for key in sorted(sections, key=lambda key: "*" not in str(key)):
+        values = _section(path, key, sections[key])
         node = str(key).rsplit("/", 1)[-1]
         if node in NODES:
             reject_unknown(values, set(own[node]))
@@ -90,6 +91,17 @@ def load_yaml(path: str | Path) -> dict[str, dict[str, Any]]:
                 elif is_ros_own(name):
                     found[target][name] = check_ros_own(name, value)
     return found
+
+
+def _sections(content: dict, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nodes' full names and what stands below them; namespaces may be nested mappings."""
+    for key, value in content.items():
+        name = f"{above}{key}"
+        nested = isinstance(value, dict) and value and "ros__parameters" not in value
+        if nested and all(isinstance(inner, dict) for inner in value.values()):
+            yield from _sections(value, f"{name}/")
+        else:
+            yield name, value
 
 
 def _section(path: Path, key: Any, section: Any) -> dict[str, Any]:

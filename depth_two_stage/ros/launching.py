@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .. import share_path
-from ..config import NODES, flatten, from_flat, load_yaml, reject_unknown
+from ..config import NODES, ConfigError, flatten, from_flat, load_yaml, read_yaml, reject_unknown
 from .transports import use_profile
 
 SWITCH = ["true", "false", "True", "False"]
@@ -38,6 +41,49 @@ def node_parameters(node: str, params_file: str, overrides: dict[str, Any]) -> d
     reject_unknown(overrides, set(known))
     from_flat(NODES[node], {name: value for name, value in values.items() if name in known})
     return {name: value for name, value in values.items() if value not in ((), [])}
+
+
+def simulated_time(given: dict[str, str]) -> bool:
+    """Whether our nodes take the time from /clock; what works with them has to do the same."""
+    if given["use_sim_time"]:
+        return given["use_sim_time"].lower() == "true"
+    return node_parameters("depth_node", given["params_file"], {}).get("use_sim_time", False)
+
+
+def nav2_parameters(base: Path, params_file: str, namespace: str) -> str:
+    """Path of a parameter file for Nav2: its own one (``base``) with ours laid over it.
+
+    What is no node of ours in ``params_file`` is Nav2's. The file lives as long as the process.
+    """
+    import yaml
+
+    try:
+        content = read_yaml(base.read_text(encoding="utf-8"))
+        ours = read_yaml(Path(params_file).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"params_file: expected readable YAML, got {error}") from error
+    ours = {name: section for name, section in ours.items() if name not in NODES}
+    handle, path = tempfile.mkstemp(prefix="nav2_", suffix=".yaml")
+    atexit.register(Path(path).unlink, missing_ok=True)
+    with open(handle, "w", encoding="utf-8") as stream:
+        yaml.safe_dump(laid_over(content, _below(namespace, ours)), stream)
+    return path
+
+
+def laid_over(content: Any, ours: Any) -> Any:
+    """Nested mappings with the values of ``ours`` where it has some; lists are replaced whole."""
+    if not (isinstance(content, dict) and isinstance(ours, dict)):
+        return ours
+    return content | {name: laid_over(content.get(name), value) for name, value in ours.items()}
+
+
+def _below(namespace: str, content: Any, name: str = "") -> Any:
+    """The content with a namespace in front of absolute topics."""
+    if isinstance(content, dict):
+        return {key: _below(namespace, value, str(key)) for key, value in content.items()}
+    if name.endswith("topic") and str(content).startswith("/") and namespace.strip("/"):
+        return f"/{namespace.strip('/')}{content}"
+    return content
 
 
 def refuse_failure(name: str, event: Any, context: Any) -> None:
