@@ -69,6 +69,7 @@ class MapWorker:
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
         self._sent = 0  # the map's clock at the last transfer
+        self._saved: set[Path] = set()
         self._room = 0  # blocks that the worker's mirror holds
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -192,6 +193,9 @@ class MapWorker:
             *path, trajectory, camera = arguments or ((), None)
             seen = self.map.parameters, self.grid, _as_arrays(trajectory), camera
             if kind == "save":
+                if path[0] not in self._saved:  # a node that was killed while it saved left some
+                    _remove_leftovers(path[0])
+                    self._saved.add(path[0])
                 self._send("save", str(*path), asdict(self.map.meta(len(trajectory))), *seen)
             else:
                 self._send(kind, *seen)
