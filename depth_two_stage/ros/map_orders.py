@@ -33,6 +33,7 @@ class MapOrders:
         self._keeper, self._parameters = keeper, parameters
         self._news, self._changed = news, changed
         self._orders: list[tuple[Order, Future]] = []
+        self._closed = False
 
     def __bool__(self) -> bool:
         return bool(self._orders)
@@ -47,6 +48,14 @@ class MapOrders:
             except (MapError, WorkerError) as error:
                 done.set_exception(error)
         return bool(orders)
+
+    def close(self) -> None:
+        """Refuse what waits and what comes: the mapping thread has ended."""
+        with self._news:
+            self._closed = True
+            orders, self._orders = self._orders, []
+        for _, done in orders:
+            done.set_exception(_ended())
 
     def request_clear(self) -> Future[None]:
         """Empty map, trajectory and path."""
@@ -81,9 +90,16 @@ class MapOrders:
     def _order(self, order: Order) -> Future:
         done: Future = Future()
         with self._news:
-            self._orders.append((order, done))
-            self._news.notify()
+            if self._closed:
+                done.set_exception(_ended())
+            else:
+                self._orders.append((order, done))
+                self._news.notify()
         return done
+
+
+def _ended() -> WorkerError:
+    return WorkerError("mapping_node: expected it to run, it is being stopped")
 
 
 def _hand_over(source: Future, target: Future) -> None:

@@ -297,7 +297,7 @@ class MappingNode(Node):
         with self._news:
             self._news.notify_all()
         self._pool.shutdown(wait=True)
-        self._map_services.close()
+        self._orders.close()
         path = self.parameters.map.save_on_exit
         if path:
             try:
@@ -310,6 +310,7 @@ class MappingNode(Node):
             except (MapError, WorkerError, OSError, FutureTimeout) as error:
                 self.failure = process.NodeFailure(f"map.save_on_exit: {error}")
         self._worker.close(max(1.0, deadline - time.monotonic()))  # a save may be under way
+        self._map_services.close()  # last: whoever waits for a save has an answer now
         return True
 
 
