@@ -40,7 +40,7 @@ BLOCK = 16  # voxels of a block's side, which run z, y, x
 VIEW_DISTANCE = 0.2  # m between two camera positions whose rays are traced
 VIEW_ANGLE = np.radians(15)
 VIEWS_AGAIN = 2  # newest views that are traced again: their surfaces may have become sure since
-VIEW_COLUMNS, VIEW_ROWS = 160, 48  # most rays of a view
+VIEW_COLUMNS, VIEW_ROWS = 160, 32  # most rays of a view
 STEP = 0.7  # of a cell, between two samples of a ray
 MARGIN = 64  # cells by which an array grows beyond what is asked for
 
@@ -72,14 +72,16 @@ class Cells:
 
     def add(self, cells: np.ndarray) -> None:
         """Mark cells int64 (n, 2); those beyond the square are left out, and it is noted."""
-        inside = ((cells >= self._low) & (cells < self._high)).all(axis=1)
+        # Column by column: reductions along rows of two numbers take five times as long.
+        x, y = np.ascontiguousarray(cells.T)
+        inside = (x >= self._low[0]) & (x < self._high[0]) & (y >= self._low[1])
+        inside &= y < self._high[1]
         if not inside.all():
             self.cropped = True
-            cells = cells[inside]
-        if len(cells):
-            self._reach(cells.min(axis=0), cells.max(axis=0) + 1)
-            x, y = (cells - self.first).T
-            self.marked[y, x] = True
+            x, y = x[inside], y[inside]
+        if len(x):
+            self._reach(np.array([x.min(), y.min()]), np.array([x.max(), y.max()]) + 1)
+            self.marked[y - self.first[1], x - self.first[0]] = True
 
     def _reach(self, low: np.ndarray, high: np.ndarray) -> None:
         """Make the array cover cells low … high - 1."""
@@ -127,9 +129,13 @@ def in_band(z: np.ndarray, grid: GridParameters) -> np.ndarray:
 
 def crowded(points: np.ndarray, grid: GridParameters) -> np.ndarray:
     """Cells int64 (n, 2) over which at least ``grid.min_points`` of the points (N, 3) m lie."""
-    cells = np.floor(points[:, :2] / grid.resolution).astype(np.int64)
-    found, counts = np.unique(cells, axis=0, return_counts=True)
-    return found[counts >= grid.min_points].reshape(-1, 2)
+    x, y = np.floor(points[:, :2] / grid.resolution).astype(np.int64).T
+    # As one number: `np.unique` of pairs takes five times as long.
+    low = y.min(initial=0)
+    width = y.max(initial=0) - low + 1
+    found, counts = np.unique(x * width + (y - low), return_counts=True)
+    found = found[counts >= grid.min_points]
+    return np.stack([found // width, found % width + low], axis=1)
 
 
 def observed_free(

@@ -92,13 +92,19 @@ def test_rviz_shows_what_the_nodes_publish():
         "points": "PointCloud2",
         "map/mesh": "Marker",
         "map/points": "PointCloud2",
+        "map": "Map",
         "path": "Path",
         "odom": "Odometry",
     }
     assert set(shown) <= topics_of_nodes()
     # A reader that wants more than our publishers offer would see nothing, without a word.
-    wanted = {d["Topic"]["Durability Policy"] for d in manager["Displays"] if "Topic" in d}
-    assert wanted == {"Volatile"}
+    wanted = {
+        display["Topic"]["Value"]: display["Topic"]["Durability Policy"]
+        for display in manager["Displays"]
+        if "Topic" in display
+    }
+    latched = [topic for topic, durability in wanted.items() if durability != "Volatile"]
+    assert latched == ["map"]
     assert "TF" in {display["Class"].rsplit("/", 1)[1] for display in manager["Displays"]}
 
 
