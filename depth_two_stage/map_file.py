@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map's own file: a zip of NumPy arrays (.npz) that reloads and goes on.
 
-``meta`` is JSON (format, voxel size, truncation, frame, counts); ``stamps`` int64 (m,) ns and
-``poses`` float64 (m, 4, 4) are the trajectory, T_world_camera. Blocks follow in slabs: ``keys``
+``meta`` is JSON (format, voxel size, truncation, frame, counts, camera); ``stamps`` int64 (m,) ns
+and ``poses`` float64 (m, 4, 4) are the trajectory, T_world_camera. Blocks follow in slabs: ``keys``
 int32 (n, 3), ``seen`` packed bits of the voxels with weight, and the tsdf, weight and colour of
 these voxels, float32. Nothing is pickled; the zip's checksums and its directory at the end tell a
 damaged or truncated file.
@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from depth_two_stage.camera import Camera
 from depth_two_stage.files import atomic_write
 from depth_two_stage.tsdf_blocks import VALUES, VOXELS
 
@@ -33,7 +34,11 @@ class MapError(ValueError):
 
 @dataclass(frozen=True)
 class MapMeta:
-    """What a map file says of itself: lengths in metres, ``blocks`` and ``poses`` are counts."""
+    """What a map file says of itself: lengths in metres, ``blocks`` and ``poses`` are counts.
+
+    ``camera`` is the last one: width, height, fx, fy, cx, cy in pixels (None: none yet, or a file
+    written before cameras were kept).
+    """
 
     voxel_size: float
     truncation: float
@@ -42,6 +47,7 @@ class MapMeta:
     blocks: int
     poses: int
     format: str = FORMAT
+    camera: Sequence[float] | None = None
 
 
 Trajectory = Sequence[tuple[int, np.ndarray]]
@@ -93,6 +99,7 @@ class MapReader:
             if damaged is not None:
                 raise MapError(f"{path}: expected a whole map file, got damaged {damaged}")
             self.meta = self._read_meta()
+            self.camera = None if self.meta.camera is None else Camera(*self.meta.camera)
             self.trajectory = self._read_trajectory()
             keys = [keys for keys, _ in self.slabs()]
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from depth_two_stage.camera import Camera
 from depth_two_stage.meshing import MapWorker, SaveReport, WorkerError
 from depth_two_stage.slam import Slam
 from depth_two_stage.tsdf import MapError
@@ -23,13 +22,12 @@ __all__ = ["MapKeeper"]
 
 
 class MapKeeper:
-    """Saves and loads the map of a `Slam`; ``camera`` is that of the last frame (None: none yet).
+    """Saves and loads the map of a `Slam`.
 
     ``say`` gets one line for each new cause of a failed autosave.
     """
 
     def __init__(self, slam: Slam, worker: MapWorker, say: Callable[[str], None]) -> None:
-        self.camera: Camera | None = None
         self.autosaves = self.failed_autosaves = 0
         self.last: SaveReport | None = None
         self._slam, self._worker, self._say = slam, worker, say
@@ -118,7 +116,7 @@ class MapKeeper:
         self, kind: str, path: Path, then: Callable[[BaseException | None], None]
     ) -> Future[SaveReport]:
         path = path.expanduser().absolute()
-        saved = self._worker.request_save(path, self._slam.trajectory, self.camera)
+        saved = self._worker.request_save(path, self._slam.trajectory)
         pending = self._pending[kind] = path, saved, time.monotonic()
 
         def settle(saved: Future[SaveReport]) -> None:

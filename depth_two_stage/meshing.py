@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from depth_two_stage.camera import Camera
 from depth_two_stage.config import GridParameters
 from depth_two_stage.files import WriteError
 from depth_two_stage.map_formats import check_name
@@ -86,29 +85,23 @@ class MapWorker:
         """Future of the surface points in the height band of the grid."""
         return self._request("obstacles")
 
-    def request_grid(
-        self, trajectory: Sequence[tuple[int, np.ndarray]] = (), camera: Camera | None = None
-    ) -> Future[Occupancy]:
+    def request_grid(self, trajectory: Sequence[tuple[int, np.ndarray]] = ()) -> Future[Occupancy]:
         """Future of the occupancy grid.
 
-        From the poses of the trajectory rays of ``camera`` are traced to the map's surfaces; what
+        From the poses of the trajectory rays of the map's camera are traced to its surfaces; what
         they cross is free.
         """
-        return self._request("grid", list(trajectory), camera)
+        return self._request("grid", list(trajectory))
 
     def request_save(
         self,
         path: str | Path,
         trajectory: Sequence[tuple[int, np.ndarray]] = (),
-        camera: Camera | None = None,
     ) -> Future[SaveReport]:
-        """Future of a `SaveReport`; the name's ending is the format (`map_formats`). Atomic.
-
-        ``camera`` is for the grid, as in `request_grid`.
-        """
+        """Future of a `SaveReport`; the name's ending is the format (`map_formats`). Atomic."""
         path = Path(path).absolute()
         check_name(path)
-        return self._request("save", path, list(trajectory), camera)
+        return self._request("save", path, list(trajectory))
 
     @property
     def pid(self) -> int | None:
@@ -190,8 +183,8 @@ class MapWorker:
         if kind in ("mesh", "points"):
             self._send(kind, self.map.parameters.weight_threshold)
         else:
-            *path, trajectory, camera = arguments or ((), None)
-            seen = self.map.parameters, self.grid, _as_arrays(trajectory), camera
+            *path, trajectory = arguments or ((),)
+            seen = self.map.parameters, self.grid, _as_arrays(trajectory), self.map.camera
             if kind == "save":
                 if path[0] not in self._saved:  # a node that was killed while it saved left some
                     _remove_leftovers(path[0])

@@ -38,8 +38,8 @@ class OccupancyMapper:
     ) -> Occupancy:
         """The grid of the blocks and of stamps (n,) ns, poses T_world_camera (n, 4, 4).
 
-        Without a camera (None: no frame has come yet) no rays are traced: free is then only what
-        lies before surfaces.
+        Without a camera (None: a map that does not know it) no rays are traced: free is then only
+        what lies before surfaces.
         """
         stamps, poses = trajectory
         first = int(stamps[0]) if len(stamps) else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,8 @@ def check_pose(name: str, T: np.ndarray) -> np.ndarray:
 class TsdfMap:
     """``TsdfMap(parameters)`` with config's tsdf group; ``frame`` names the world's frame.
 
-    Every method takes ``lock``, so that a worker may copy blocks between two frames.
+    ``camera`` is the one of the last integrated frame, also after `load` (None: none yet). Every
+    method takes ``lock``, so that a worker may copy blocks between two frames.
     """
 
     def __init__(self, parameters: TsdfParameters | None = None, frame: str = "map") -> None:
@@ -54,6 +56,7 @@ class TsdfMap:
         self.frame = frame
         self.lock = threading.RLock()
         self.frames = 0
+        self.camera: Camera | None = None
         capacity = int(self.parameters.memory_mb * 1e6) // BLOCK_BYTES
         self.blocks = BlockGrid(
             self.parameters.voxel_size, capacity, _device(self.parameters.device)
@@ -110,6 +113,7 @@ class TsdfMap:
                 self.parameters.weight_cap,
             )
             self.frames += 1
+            self.camera = camera
         return len(keys)
 
     def mesh(self) -> Surface:
@@ -144,6 +148,7 @@ class TsdfMap:
             self.frames,
             len(self.blocks),
             poses,
+            camera=None if self.camera is None else astuple(self.camera),
         )
 
     def save(self, path: str | Path, trajectory: Sequence[tuple[int, np.ndarray]] = ()) -> int:
@@ -176,7 +181,7 @@ class TsdfMap:
                 self.blocks.clear()
                 for keys, blocks in file.slabs():
                     self.blocks.write(keys, blocks)
-                self.frames = meta.frames
+                self.frames, self.camera = meta.frames, file.camera
             return file.trajectory
 
     def statistics(self) -> dict[str, float]:

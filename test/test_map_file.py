@@ -63,6 +63,21 @@ def test_damaged_and_foreign_files_leave_the_map_untouched(tmp_path):
             np.testing.assert_array_equal(after[value], before[value])
 
 
+@pytest.mark.parametrize("camera", [[160, 120], ["a"] * 6, [160, 120, -1, 132, 79, 60], 5])
+def test_a_camera_that_is_none_is_refused(tmp_path, monkeypatch, camera):
+    map, path = saved(tmp_path)
+    meta = dataclasses.replace(map.meta(0), camera=camera)
+    monkeypatch.setattr(map, "meta", lambda poses: meta)
+    map.save(path)
+    with pytest.raises(MapError, match=r"expected a map of this package, got .*"):
+        TsdfMap(PARAMETERS).load(path)
+    # A file from before cameras were kept is read.
+    monkeypatch.setattr(map, "meta", lambda poses: dataclasses.replace(meta, camera=None))
+    map.save(path)
+    map.load(path)
+    assert map.camera is None
+
+
 def test_pickled_arrays_are_refused(tmp_path):
     map = TsdfMap(PARAMETERS)
     np.savez(tmp_path / "pickle.npz", meta=np.array([{"format": 1}], object))

@@ -37,7 +37,7 @@ def keeper(running):
     slam.trajectory.append((5, LEVEL))
     said = []
     made = MapKeeper(slam, worker, said.append)
-    made.camera, made.said = CAMERA, said
+    made.said = said
     return made
 
 

@@ -89,7 +89,8 @@ def test_a_grid_knows_the_wall_the_way_to_it_and_nothing_else(shared):
     fuse(map, pose=LEVEL)
     assert len(worker.request_obstacles().result(TIMEOUT).points) > 500
     for camera, least in ((None, 0.25), (CAMERA, 1.0)):
-        grid = worker.request_grid([(5, LEVEL)], camera).result(TIMEOUT)
+        map.camera = camera  # None: of a file from before cameras were kept
+        grid = worker.request_grid([(5, LEVEL)]).result(TIMEOUT)
         occupied, free = (np.argwhere(grid.data == value) for value in (100, 0))
         edge = grid.origin[0] + occupied[:, 1] * grid.resolution
         np.testing.assert_allclose(edge, 1.5, atol=1e-9)
@@ -116,6 +117,7 @@ def test_saved_files_are_whole(shared, tmp_path):
     assert report.seconds > 0
     other = TsdfMap(PARAMETERS)
     assert [stamp for stamp, _ in other.load(tmp_path / "map.npz")] == [5, 6]
+    assert other.camera == CAMERA
     np.testing.assert_array_equal(ordered(other.mesh()), ordered(map.mesh()))
     worker.request_save(tmp_path / "mesh.ply").result(TIMEOUT)
     ply = read_ply(tmp_path / "mesh.ply")

@@ -15,7 +15,6 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from ..camera import Camera
 from ..meshing import MapWorker, WorkerError
 from ..occupancy import Occupancy
 from ..tsdf import MapError, Surface
@@ -35,7 +34,7 @@ Trajectory = list[tuple[int, np.ndarray]]
 class MapOutputs:
     """Publishes the map every ``period`` s while it grows, and to whoever starts reading it.
 
-    ``seen()`` gives the trajectory and the camera (None: none yet) from which it was seen.
+    ``trajectory()`` gives the poses from which it was seen.
     """
 
     def __init__(
@@ -43,13 +42,13 @@ class MapOutputs:
         node: Node,
         worker: MapWorker,
         drops: Drops,
-        seen: Callable[[], tuple[Trajectory, Camera | None]],
+        trajectory: Callable[[], Trajectory],
     ) -> None:
         self._node, self._worker, self._drops = node, worker, drops
         self._kinds: dict[str, tuple] = {
             MAP: (
                 node.create_publisher(OccupancyGrid, MAP, QoSProfile(**LATCHED)),
-                lambda: worker.request_grid(*seen()),
+                lambda: worker.request_grid(trajectory()),
                 self._grid,
             ),
             OBSTACLES: (

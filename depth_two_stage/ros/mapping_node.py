@@ -81,9 +81,7 @@ class MappingNode(Node):
         self._mount = Mount(self, values.pose, T_base_camera, self._transforms)
         self._poses = self._open_poses(self._mount, group)
         self._motion = Motion(self, values.pose, self._mount)
-        self._map = MapOutputs(
-            self, self._worker, self.drops, lambda: (self._slam.trajectory, self._keeper.camera)
-        )
+        self._map = MapOutputs(self, self._worker, self.drops, lambda: self._slam.trajectory)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._inputs = MappingInputs(
             self,
@@ -242,7 +240,6 @@ class MappingNode(Node):
 
     def _map_frame(self, frame: Frame, T_given: Any, frame_id: str) -> None:
         step = self._slam.process(frame, T_given)
-        self._keeper.camera = frame.camera
         self._statistics = self._slam.statistics()
         for name, milliseconds in step.timings_ms.items():
             self.steps.add(name, milliseconds)
@@ -302,9 +299,7 @@ class MappingNode(Node):
         if path:
             try:
                 target = Path(path).expanduser().absolute()
-                saved = self._worker.request_save(
-                    target, self._slam.trajectory, self._keeper.camera
-                )
+                saved = self._worker.request_save(target, self._slam.trajectory)
                 report: SaveReport = saved.result(SAVE_PATIENCE)
                 print(f"{NAME}: {report.path} saved, {report.size / 1e6:.1f} MB", file=sys.stderr)
             except (MapError, WorkerError, OSError, FutureTimeout) as error:
