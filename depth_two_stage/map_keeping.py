@@ -45,7 +45,8 @@ class MapKeeper:
     def autosave(self, path: str | Path, period: float, version: int) -> None:
         """Write the map when ``period`` s have passed and ``version``, its changes, has moved.
 
-        The first one comes a period after the first call. ``period`` 0: never.
+        The first one comes a period after the first call. ``period`` 0: never. An empty map is not
+        saved: a node that starts would replace the map of yesterday by nothing.
         """
         now = time.monotonic()
         if period <= 0:
@@ -56,7 +57,7 @@ class MapKeeper:
         if now < self._next or self._under_way("autosave"):
             return
         self._next = now + period
-        if version == self._autosaved:
+        if version == self._autosaved or len(self._slam.map.blocks) == 0:
             return
         try:
             self._request("autosave", Path(path), lambda error: self._autosave_done(error, version))
