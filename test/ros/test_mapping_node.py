@@ -237,6 +237,7 @@ def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
         (("-p", "map.load:=/nowhere/map.npz"), "mapping_node: map.load: "),
         (("-p", "pose.camera_extrinsics:=[1.0, 2.0]"), "pose.camera_extrinsics: expected 7"),
         (("-p", "tsdf.voxel_sise:=0.1"), "tsdf.voxel_sise: expected a parameter"),
+        (("-p", "grid.resolution:=0.01"), "grid.resolution: expected at least tsdf.voxel_size"),
     ],
 )
 def test_wrong_parameters_end_it_in_one_line(start, arguments, message):
