@@ -16,7 +16,7 @@ PACKAGE = ROOT / "depth_two_stage"
 FLOORS = (
     # NumPy and OpenCV alone.
     "atomic camera clouds config encodings framing interpolation mesh_picture messages morphology"
-    " naming pictures ply reconstruction unfamiliar",
+    " naming pictures ply reconstruction scale_filter unfamiliar weighting",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating map_file meshing meshing_process odometry protocols tracking"
     " trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",

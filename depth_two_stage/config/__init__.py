@@ -28,6 +28,7 @@ from .depth_node import (
     WatchdogParameters,
 )
 from .mapping_node import (
+    FusionParameters,
     MapParameters,
     MappingInputParameters,
     MappingNodeParameters,
@@ -46,6 +47,7 @@ __all__ = [
     "ConfigError",
     "DepthNodeParameters",
     "EstimatorParameters",
+    "FusionParameters",
     "InputParameters",
     "LidarParameters",
     "MapParameters",
