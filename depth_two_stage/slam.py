@@ -34,8 +34,8 @@ SCALE_WIDTH = 160  # px, of the map's view that tells the scale
 class Frame:
     """One RGB-D frame: rgb uint8 (H, W, 3), depth float32 (H, W) m (0 = none), rectified.
 
-    ``stamp`` is integer nanoseconds; ``confidence`` float32 (H, W) in 0…1 becomes the map's
-    weight (None: 1 everywhere); ``scale_residual`` is the estimator's relative one (0: none left).
+    ``stamp`` is integer nanoseconds; ``confidence`` float32 (H, W) in 0…1 weighs in the
+    map (None: 1 everywhere); ``scale_residual`` is the estimator's relative one (0: none left).
     """
 
     rgb: np.ndarray

@@ -22,12 +22,14 @@ def pixel_weights(
 ) -> np.ndarray:
     """Weights float32 (H, W) in 0…1 of depth (H, W) m, 0 = none.
 
-    The confidence (None: 1), or 1 without ``fusion.confidence``, times (1 m / depth) to the power
-    of ``fusion.range_power`` beyond 1 m, because errors grow with the range; 0 at edges.
+    The confidence (None: 1) to the power of ``fusion.confidence_power``: the best mean weighs by
+    the inverse variance, which falls with the square of a small probability of being right. Times
+    (1 m / depth) to the power of ``fusion.range_power`` beyond 1 m, because errors grow with the
+    range; 0 at edges.
     """
     weight = np.ones(depth.shape, np.float32)
-    if confidence is not None and parameters.confidence:
-        weight = confidence.astype(np.float32)
+    if confidence is not None and parameters.confidence_power:
+        weight = confidence.astype(np.float32) ** np.float32(parameters.confidence_power)
     if parameters.range_power:
         near = FULL_RANGE / np.maximum(depth, FULL_RANGE)
         weight = weight * near.astype(np.float32) ** np.float32(parameters.range_power)

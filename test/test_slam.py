@@ -198,14 +198,14 @@ def test_confidence_is_the_weight(room):
     confidence = np.full(room[0].depth.shape, 0.25, np.float32)
     core.process(frame_of(room[0], confidence=confidence))
     weight = core.map.blocks.read(core.map.blocks.slots())["weight"]
-    assert weight.max() == 0.25
+    assert weight.max() == 0.25**2
     step = core.process(frame_of(room[1], confidence=np.zeros_like(confidence)))
     assert not step.fused
     assert core.counters["without_depth"] == 1
 
 
 def test_depth_is_held_to_the_scale_of_the_map(room):
-    """Frames that are 8 % too large come back to the map's scale; without the filter they do not."""
+    """Frames 8 % too large come back to the scale of the map; without the filter they do not."""
     found = {}
     for rate in (0.0, 0.03):
         core = slam(**{"fusion.scale_rate": rate})

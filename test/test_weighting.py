@@ -15,12 +15,15 @@ def step(near=2.0, far=3.0):
     return depth
 
 
-def test_by_default_a_pixel_weighs_its_confidence():
+def test_a_pixel_weighs_by_its_confidence():
     confidence = np.linspace(0, 1, 240, dtype=np.float32).reshape(12, 20)
-    assert np.array_equal(pixel_weights(step(), confidence, FusionParameters()), confidence)
+    weights = pixel_weights(step(), confidence, FusionParameters())
+    assert weights == pytest.approx(confidence**2) and weights.dtype == np.float32
+    weights = pixel_weights(step(), confidence, FusionParameters(confidence_power=1.0))
+    assert np.array_equal(weights, confidence)
     ones = np.ones((12, 20), np.float32)
     assert np.array_equal(pixel_weights(step(), None, FusionParameters()), ones)
-    alike = pixel_weights(step(), confidence, FusionParameters(confidence=False))
+    alike = pixel_weights(step(), confidence, FusionParameters(confidence_power=0.0))
     assert np.array_equal(alike, ones)
 
 
@@ -29,7 +32,7 @@ def test_far_pixels_weigh_less():
     weights = pixel_weights(depth, None, FusionParameters(range_power=2.0))
     assert weights == pytest.approx(np.array([[1, 1, 1, 1 / 4, 1 / 16]]))
     weights = pixel_weights(depth, np.full_like(depth, 0.5), FusionParameters(range_power=1.0))
-    assert weights == pytest.approx(np.array([[0.5, 0.5, 0.5, 1 / 4, 1 / 8]]))
+    assert weights == pytest.approx(np.array([[1, 1, 1, 1 / 2, 1 / 4]]) / 4)
 
 
 def test_pixels_beside_a_jump_are_left_out():

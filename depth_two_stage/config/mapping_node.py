@@ -98,7 +98,13 @@ class MappingInputParameters:
 class FusionParameters:
     """What a pixel of depth weighs in the map, and the scale of predicted depth."""
 
-    confidence: bool = parameter(True, "A pixel weighs its confidence; else all weigh 1.")
+    confidence_power: float = parameter(
+        2.0,
+        "A pixel weighs its confidence to this power; 0: all weigh 1. More is stricter: surfaces "
+        "that are never seen with confidence appear later.",
+        low=0.0,
+        high=16.0,
+    )
     range_power: float = parameter(
         0.0,
         "A pixel beyond 1 m weighs 1 / range to this power as much; 0: as much as a near one.",
