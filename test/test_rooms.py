@@ -25,7 +25,7 @@ FLOORS = (
     " networks recipes runtimes scan_band",
     # Arrays in, arrays out; and what measures that.
     "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables map_evaluation"
-    " prediction slam tables training training_data training_stages training_state",
+    " prediction slam slam_benchmark tables training training_data training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.
