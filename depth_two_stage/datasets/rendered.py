@@ -60,6 +60,8 @@ class RenderedDataset(Dataset):
     ``camera`` is None where each frame has a lens of its own.
     """
 
+    exact_depth = True
+
     def __init__(self, split: str | None) -> None:
         self.settings = settings = _settings(split)
         frames, scenes, path = settings["frames"], settings["scenes"], settings["path"]
