@@ -7,7 +7,8 @@ normal, radius, colour, confidence (the sum of its samples' alpha) and the frame
 It is unstable until its confidence reaches c_stable (section 3). Where the paper leaves a choice
 open, the comment at the choice says what was taken. Section 5 (what moves is segmented by the
 residuals of the paper's own ICP) is not here: poses are given, so there are none; what moved is
-removed as section 4.4 has it.
+removed as section 4.4 has it. The paper's text was not at hand: sections and equations are cited
+from memory.
 """
 
 from __future__ import annotations

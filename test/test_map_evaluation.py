@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from small_maps import CAMERA, pose, wall
 
+from depth_two_stage import map_evaluation
 from depth_two_stage.commands.evaluate import slam_parameters
 from depth_two_stage.config import (
     ConfigError,
@@ -26,7 +27,9 @@ def test_thinned_points_are_the_first_of_each_cell():
     np.testing.assert_array_equal(thinned(far, 0.02), far)
 
 
-def test_surfaces_are_what_the_frames_saw_within_range():
+@pytest.mark.parametrize("many", [map_evaluation.MANY, 100])
+def test_surfaces_are_what_the_frames_saw_within_range(monkeypatch, many):
+    monkeypatch.setattr(map_evaluation, "MANY", many)  # thinned at the end, or on the way
     seen = SeenSurfaces(MappingNodeParameters())
     depth, rgb = wall(1.507)
     depth[:, :40] = 5.1  # beyond tsdf.max_range

@@ -6,7 +6,7 @@ all rooms and back; without frames as many as walking at 0.6 m/s and 10 Hz takes
 "laps:1" (of the loop), "size:240x320" (rows x columns), "scenes:50" (seeds 3, 4, …, the frames
 spread over them), "noise:2" (of the colour, grey levels).
 
-For loop closure: "path:loop,rooms:3x6,laps:1.12,lidar:0" closes a loop of 65 to 99 m through 18
+For loop closure: "path:loop,rooms:3x6,laps:1.12,lidar:0" closes a loop of 64 to 99 m through 18
 rooms, of which the last tenth of the frames sees the first ones again, with a hand's other shaking;
 "laps:2" takes more than 2,000 frames.
 
