@@ -39,6 +39,7 @@ from .mapping_node import (
 )
 from .nodes import NODES
 from .reading import load_yaml, of_package, parse_value, read_yaml
+from .surfels import SurfelParameters
 from .writing import default_yaml, markdown_table
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Parameter",
     "PoseParameters",
     "SlamParameters",
+    "SurfelParameters",
     "TsdfParameters",
     "WatchdogParameters",
     "check_ros_own",
