@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 
 from depth_two_stage import files, interpolation, pictures
-from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.config import MappingNodeParameters, SurfelParameters
 from depth_two_stage.consistency import Consistency
 from depth_two_stage.datasets import DatasetError, Sample, open_dataset
 from depth_two_stage.datasets.sparse import SparsePattern, own_points, undisturbed
 from depth_two_stage.depth_scores import DepthScores
 from depth_two_stage.doubt import Doubt
 from depth_two_stage.estimator import DepthEstimator
-from depth_two_stage.map_evaluation import Reference, SlamRun
+from depth_two_stage.map_evaluation import Reference, SeenSurfaces, SlamRun
 from depth_two_stage.morphology import morphological
 from depth_two_stage.naming import nearest
 from depth_two_stage.odometry import gate_statistics
@@ -36,6 +36,7 @@ Progress = Callable[[Iterable, str], Iterable]
 DRAWN = ("bernoulli", "lines")  # patterns whose samples are taken from the depth
 SCANNED = ("lines", "points")  # patterns whose samples lie in a band
 DEPTHS, POSES = ("predicted", "sensor"), ("odometry", "given")
+FUSIONS, REFERENCES = ("tsdf", "surfels"), ("sensor", "surfaces")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Plan:
     triangles is worth as a confidence; without points the mean depth of the training split.
     `temporal` measures from frame to frame. `colours` is how the network sees the image (recorded,
     inverted, night). With `slam`, `depth` (predicted or sensor) is fused
-    from `poses` (odometry, or given: the true ones).
+    from `poses` (odometry, or given: the true ones); `fusion` surfels adds the point-based map.
+    `reference` is what maps are compared with: sensor (its depth's TSDF), or surfaces (exact ones).
     """
 
     sparse: Sequence[str] = ("bernoulli:200",)
@@ -60,12 +62,16 @@ class Plan:
     slam: bool = False
     depth: str = "predicted"
     poses: str = "odometry"
+    fusion: str = "tsdf"
+    reference: str = "sensor"
     mapping: MappingNodeParameters = field(default_factory=MappingNodeParameters)
+    surfels: SurfelParameters = field(default_factory=SurfelParameters)
     pictures: Path | None = None
     pictures_count: int = 12
 
     def __post_init__(self) -> None:
         choices = {"protocol": PROTOCOLS, "colours": COLOURS, "depth": DEPTHS, "poses": POSES}
+        choices |= {"fusion": FUSIONS, "reference": REFERENCES}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 expected = ", ".join(known)
@@ -77,6 +83,8 @@ class Plan:
                 f"--slam: expected a protocol that keeps the camera's geometry, "
                 f"got {self.protocol!r}"
             )
+        if self.fusion == "surfels" and self.poses != "given":
+            raise ValueError(f"--fusion surfels: expected --poses given, got {self.poses!r}")
         for text in self.sparse:
             SparsePattern.parse(text)
 
@@ -113,6 +121,7 @@ def evaluate(
     }
     if plan.slam:
         report |= {"slam_depth": plan.depth, "slam_poses": plan.poses}
+        report |= {"slam_fusion": plan.fusion, "slam_reference": plan.reference}
     report["results"] = {
         text: Row(text, dataset, estimator, plan, mean).run(progress) for text in plan.sparse
     }
@@ -144,10 +153,17 @@ class Row:
         self.slam = self.linear = self.reference = None
         if plan.slam:
             given = plan.poses == "given"
-            self.slam = SlamRun(plan.mapping, given)
-            self.reference = Reference(plan.mapping)
+            surfels = plan.surfels if plan.fusion == "surfels" else None
+            self.slam = SlamRun(plan.mapping, given, surfels)
+            exact = plan.reference == "surfaces"
+            if exact and not getattr(dataset, "exact_depth", False):
+                raise DatasetError(
+                    "--reference surfaces: expected exact depth, as of rendered, "
+                    f"got {getattr(dataset, 'name', 'frames')}"
+                )
+            self.reference = (SeenSurfaces if exact else Reference)(plan.mapping)
             if plan.baselines and given and plan.depth == "predicted":
-                self.linear = SlamRun(plan.mapping, given)
+                self.linear = SlamRun(plan.mapping, given, surfels)
 
     def run(self, progress: Progress) -> dict:
         """Return the results of all frames."""
@@ -266,21 +282,21 @@ class Row:
             self.linear.add(sample, depths["linear"])
 
     def compare_maps(self) -> dict:
-        """Return the mesh errors against the mesh of sensor depth from true poses."""
-        meshes = {"refined" if self.plan.depth == "predicted" else "sensor": self.slam}
+        """Return the errors of the maps against the reference."""
+        runs = {"refined" if self.plan.depth == "predicted" else "sensor": self.slam}
         if self.linear is not None:
-            meshes["linear"] = self.linear
+            runs["linear"] = self.linear
         result = {}
         folder = self.plan.pictures
-        name = self.label
-        for method, run in meshes.items():
-            mesh = run.mesh()
-            if self.reference.map.frames:
-                result[method] = self.reference.compare(mesh, run.T_truth_world())
-            if folder is not None:
-                write_mesh(folder / f"mesh_{method}_{name}.ply", mesh)
-        if folder is not None and self.reference.map.frames:
-            write_mesh(folder / "mesh_reference.ply", self.reference.mesh())
+        for method, run in runs.items():
+            for kind, surface in run.surfaces().items():
+                if self.reference.frames:
+                    scores = self.reference.compare(surface, run.T_truth_world())
+                    result[method + kind] = scores
+                if folder is not None:
+                    write_surface(folder / f"mesh_{method}{kind}_{self.label}.ply", surface)
+        if folder is not None and self.reference.frames:
+            write_surface(folder / "mesh_reference.ply", self.reference.surface())
         return result
 
 
@@ -317,6 +333,7 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def write_mesh(path: Path, mesh) -> None:
-    """Write a `tsdf.Surface` as PLY."""
-    files.write_ply(path, mesh.points, mesh.colors, mesh.triangles)
+def write_surface(path: Path, surface) -> None:
+    """Write a `tsdf.Surface` or a `surfels.SurfelCloud` as PLY."""
+    triangles, normals = (getattr(surface, name, None) for name in ("triangles", "normals"))
+    files.write_ply(path, surface.points, surface.colors, triangles, normals)

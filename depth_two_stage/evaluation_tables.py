@@ -211,13 +211,17 @@ def _trajectories(report: dict) -> Table:
 
 
 def _maps(report: dict) -> Table:
-    table = Table(title="mesh against the mesh of sensor depth from true poses, at 5 cm")
+    what = {
+        "sensor": "the mesh of sensor depth from true poses",
+        "surfaces": "the surfaces that the frames saw",
+    }
+    table = Table(title=f"map against {what[report['slam_reference']]}, at 5 cm")
     names = ("fscore", "precision", "recall", "accuracy", "completeness")
     for name in ("sparse", "depth", *names):
         table.add_column(name, justify="right")
     for text, row in report["results"].items():
         for method, scores in row["map"].items():
-            table.add_row(text, method, *(number(scores[name]) for name in names))
+            table.add_row(text, method.replace("_", " "), *(number(scores[name]) for name in names))
     return table
 
 

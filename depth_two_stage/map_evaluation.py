@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SLAM core over a recording, measured: trajectory against true poses, mesh against a mesh."""
+"""The SLAM core over a recording, measured: trajectory against true poses, maps against a map."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 
 from depth_two_stage import trajectories
-from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.config import MappingNodeParameters, SurfelParameters
 from depth_two_stage.datasets import Sample
-from depth_two_stage.reconstruction import surface_points, surface_scores
+from depth_two_stage.reconstruction import surface_points, surface_scores, thinned
 from depth_two_stage.slam import Frame, Slam
+from depth_two_stage.surfels import SurfelCloud, SurfelMap
 from depth_two_stage.tsdf import Surface, TsdfMap
 
-__all__ = ["Reference", "SlamRun"]
+__all__ = ["Reference", "SeenSurfaces", "SlamRun"]
 
 DISTANCE = 0.05  # metres, of the F-score
+MANY = 2_000_000  # points that are collected before they are thinned again
 
 
 class Reference:
@@ -23,33 +27,90 @@ class Reference:
     def __init__(self, parameters: MappingNodeParameters) -> None:
         self.map = TsdfMap(parameters.tsdf)
         self.spacing = parameters.tsdf.voxel_size
+        self.frames = 0
         self._points: np.ndarray | None = None
 
     def add(self, sample: Sample) -> None:
         """Fuse a frame that has sensor depth and a pose."""
         if sample.depth is not None and sample.T_world_camera is not None:
             self.map.integrate(sample.depth, sample.rgb, sample.camera, sample.T_world_camera)
+            self.frames += 1
 
-    def mesh(self) -> Surface:
-        """Return the mesh of what was fused."""
+    def surface(self) -> Surface:
+        """Return what others are compared with: the mesh of what was fused."""
         return self.map.mesh()
 
-    def compare(self, mesh: Surface, T_truth_mesh: np.ndarray | None = None) -> dict:
-        """Return the scores of a mesh, moved into this world first."""
+    def compare(
+        self, surface: Surface | SurfelCloud, T_truth_surface: np.ndarray | None = None
+    ) -> dict:
+        """Return the scores of a mesh or of surfels, moved into this world first."""
         if self._points is None:
-            true = self.mesh()
-            self._points = surface_points(true.points, true.triangles, self.spacing)
-        points = surface_points(mesh.points, mesh.triangles, self.spacing)
-        if T_truth_mesh is not None:
-            points = points @ T_truth_mesh[:3, :3].T + T_truth_mesh[:3, 3]
+            self._points = _evenly(self.surface(), self.spacing)
+        points = _evenly(surface, self.spacing)
+        if T_truth_surface is not None:
+            points = points @ T_truth_surface[:3, :3].T + T_truth_surface[:3, 3]
         return surface_scores(points, self._points, DISTANCE)
 
 
-class SlamRun:
-    """One pass of the SLAM core over the frames of a recording."""
+class SeenSurfaces(Reference):
+    """The surfaces themselves, where depth is exact: what the frames saw of them within range.
 
-    def __init__(self, parameters: MappingNodeParameters, given_poses: bool) -> None:
+    One point for each cell of a voxel's size that any frame's pixel met.
+    """
+
+    def __init__(self, parameters: MappingNodeParameters) -> None:
+        self.spacing = parameters.tsdf.voxel_size
+        self.range = parameters.tsdf.min_range, parameters.tsdf.max_range
+        self.frames = 0
+        self._points = None
+        self._parts: list[np.ndarray] = []
+
+    def add(self, sample: Sample) -> None:
+        """Collect the points of a frame's exact depth."""
+        if sample.depth is None or sample.T_world_camera is None:
+            return
+        near, far = self.range
+        seen = sample.camera.backproject(sample.depth)[
+            (sample.depth >= near) & (sample.depth <= far)
+        ]
+        T = sample.T_world_camera
+        self._parts.append(thinned(seen @ T[:3, :3].T + T[:3, 3], self.spacing))
+        self.frames += 1
+        if sum(map(len, self._parts)) > MANY + len(self._parts[0]):
+            self._parts = [thinned(np.concatenate(self._parts), self.spacing)]
+
+    def surface(self) -> Surface:
+        """Return the points seen, (N, 3) metres, as a surface without triangles or colours."""
+        points = np.concatenate([np.zeros((0, 3)), *self._parts])
+        self._parts = [thinned(points, self.spacing)]
+        points = self._parts[0].astype(np.float32)
+        grey = np.full(points.shape, 128, np.uint8)
+        return Surface(points, grey, np.zeros((0, 3), np.int32))
+
+
+def _evenly(surface: Surface | SurfelCloud, spacing: float) -> np.ndarray:
+    """Points (N, 3) m of a mesh by its area, of surfels and points one for each cell."""
+    triangles = getattr(surface, "triangles", ())
+    if len(triangles):
+        return surface_points(surface.points, triangles, spacing)
+    return thinned(surface.points.astype(np.float64), spacing)
+
+
+class SlamRun:
+    """One pass of the SLAM core over the frames of a recording.
+
+    With `surfels` a point-based map beside the TSDF fuses the same frames at the same poses.
+    """
+
+    def __init__(
+        self,
+        parameters: MappingNodeParameters,
+        given_poses: bool,
+        surfels: SurfelParameters | None = None,
+    ) -> None:
         self.slam = Slam(parameters)
+        self.surfels = None if surfels is None else SurfelMap(parameters.tsdf, surfels)
+        self.fuse_ms: dict[str, list[float]] = {"tsdf": [], "surfels": []}
         self.given_poses = given_poses
         self.frames = self.lost = self.fused = self.unposed = 0
         self.truth: trajectories.Trajectory = []
@@ -77,6 +138,14 @@ class SlamRun:
         self.frames += 1
         self.lost += step.lost
         self.fused += step.fused
+        if not step.fused:
+            return
+        self.fuse_ms["tsdf"].append(step.timings_ms["fuse"])
+        if self.surfels is not None:
+            begin = time.perf_counter()
+            T = step.T_world_camera
+            self.surfels.integrate(frame.depth, frame.rgb, frame.camera, T, frame.confidence)
+            self.fuse_ms["surfels"].append(1e3 * (time.perf_counter() - begin))
 
     def result(self) -> dict:
         """Return the errors of the trajectory (metres, degrees) and what became of the frames.
@@ -100,11 +169,16 @@ class SlamRun:
             "slam_frames": self.frames,
             "frames_without_pose": self.unposed,
             "compared_poses": len(stamps),
+            "fuse_ms": {n: float(np.median(times)) for n, times in self.fuse_ms.items() if times},
         }
 
-    def mesh(self) -> Surface:
-        """Return the mesh of the map."""
-        return self.slam.map.mesh()
+    def surfaces(self) -> dict[str, Surface | SurfelCloud]:
+        """Return the map's mesh as "" and of surfels the stable ones, and all."""
+        found = {"": self.slam.map.mesh()}
+        if self.surfels is not None:
+            found["_surfels"] = self.surfels.points()
+            found["_surfels_all"] = self.surfels.points(unstable=True)
+        return found
 
     def T_truth_world(self) -> np.ndarray:
         """Return the rigid motion from this map's world to that of the true poses (4, 4).

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["surface_points", "surface_scores"]
+__all__ = ["surface_points", "surface_scores", "thinned"]
 
 
 def surface_points(vertices: np.ndarray, triangles: np.ndarray, spacing: float) -> np.ndarray:
@@ -25,6 +25,17 @@ def surface_points(vertices: np.ndarray, triangles: np.ndarray, spacing: float) 
     a, b = rng.random((2, count, 1))
     a = np.sqrt(a)
     return (1 - a) * chosen[:, 0] + a * (1 - b) * chosen[:, 1] + a * b * chosen[:, 2]
+
+
+def thinned(points: np.ndarray, spacing: float) -> np.ndarray:
+    """Points (N, 3) metres, the first in each cell of a grid of `spacing`, in their order."""
+    if len(points) == 0:
+        return points
+    cells = np.floor(points / spacing).astype(np.int64)
+    cells -= cells.min(axis=0)
+    sides = cells.max(axis=0) + 1
+    _, first = np.unique(np.ravel_multi_index(cells.T, sides), return_index=True)
+    return points[np.sort(first)]
 
 
 def surface_scores(points: np.ndarray, truth: np.ndarray, distance: float = 0.05) -> dict:

@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.odometry import reduced
+from depth_two_stage.scale_filter import ScaleFilter, scale_against
 from depth_two_stage.tracking import Tracker
 from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
+from depth_two_stage.weighting import pixel_weights
 
 # Optical axes (z forward, x right, y down) to REP 103's (x forward, y left, z up).
 LEVEL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 # A stamp that falls back by more is a restarted clock or bag; by less, a frame out of order.
 TIME_JUMP_NS = 1_000_000_000
 MIN_VALID = 0.02  # share of pixels with depth, below which a frame says nothing
+SCALE_WIDTH = 160  # px, of the map's view that tells the scale
 
 
 @dataclass(frozen=True)
 class Frame:
     """One RGB-D frame: rgb uint8 (H, W, 3), depth float32 (H, W) m (0 = none), rectified.
 
-    ``stamp`` is integer nanoseconds; ``confidence`` float32 (H, W) in 0…1 becomes the map's
-    weight (None: 1 everywhere); ``scale_residual`` is the estimator's relative one (0: none left).
+    ``stamp`` is integer nanoseconds; ``confidence`` float32 (H, W) in 0…1 weighs in the
+    map (None: 1 everywhere); ``scale_residual`` is the estimator's relative one (0: none left).
     """
 
     rgb: np.ndarray
@@ -96,6 +100,7 @@ class Slam:
         self.parameters = parameters or MappingNodeParameters()
         self.map = TsdfMap(self.parameters.tsdf, self.parameters.pose.map_frame)
         self.tracker = Tracker(self.parameters.odometry, self.parameters.slam, self.map)
+        self.scale = ScaleFilter(self.parameters.fusion.scale_rate)
         self.trajectory: list[tuple[int, np.ndarray]] = []
         self.counters: Counter[str] = Counter()
         self.start = LEVEL
@@ -112,6 +117,7 @@ class Slam:
         refusal = self._check_stamp(frame.stamp)
         if refusal:
             return self._dropped(frame, "out_of_order", refusal)
+        frame = self._scaled(frame, self.scale.scale)
         # Pose.
         timings: dict[str, float] = {}
         begin = time.perf_counter()
@@ -155,6 +161,7 @@ class Slam:
         return {
             **self.counters,
             "keyframes": len(self.tracker.keyframes),
+            "depth_scale": self.scale.scale,
             **self.map.statistics(),
         }
 
@@ -162,6 +169,7 @@ class Slam:
         """Forget map, keyframes and trajectory; the next frame starts a new level world."""
         self.map.clear()
         self.tracker.clear()
+        self.scale.reset()
         self.trajectory.clear()
         self._last_stamp = None
 
@@ -172,6 +180,7 @@ class Slam:
         """
         trajectory = self.map.load(path)
         self.tracker.clear()
+        self.scale.reset()
         self.tracker.search([T for _, T in trajectory] or [LEVEL])
         self.trajectory[:] = trajectory
         self._last_stamp = None
@@ -193,14 +202,34 @@ class Slam:
         if not abs(frame.scale_residual) <= most:
             self.counters["scale_refused"] += 1
             return f"scale residual {frame.scale_residual:.2f}, expected at most {most:g}"
-        blocks = self.map.integrate(
-            frame.depth, frame.rgb, frame.camera, T_world_camera, frame.confidence
-        )
+        ratio = self._map_to_frame(frame, T_world_camera)
+        if ratio is not None:
+            before = self.scale.scale
+            frame = self._scaled(frame, self.scale.update(ratio) / before)
+            left = ratio * before / self.scale.scale - 1
+            if abs(left) > most:
+                self.counters["scale_refused"] += 1
+                return f"scale off the map's by {left:.2f}, expected at most {most:g}"
+        weight = pixel_weights(frame.depth, frame.confidence, self.parameters.fusion)
+        blocks = self.map.integrate(frame.depth, frame.rgb, frame.camera, T_world_camera, weight)
         if blocks == 0:
             self.counters["without_depth"] += 1
             return "no depth within tsdf.min_range … tsdf.max_range"
         self.counters["fused"] += 1
         return ""
+
+    def _map_to_frame(self, frame: Frame, T_world_camera: np.ndarray) -> float | None:
+        """The map's depth / the frame's at a pose; None: the scale is not held, or nothing seen."""
+        if not self.scale.rate or self.map.frames == 0:
+            return None
+        width = min(SCALE_WIDTH, frame.camera.width)
+        size = width, max(1, round(frame.camera.height * width / frame.camera.width))
+        seen, _ = self.map.raycast(frame.camera.resized(*size), T_world_camera)
+        return scale_against(reduced(frame.depth, size), seen)
+
+    @staticmethod
+    def _scaled(frame: Frame, scale: float) -> Frame:
+        return frame if scale == 1 else replace(frame, depth=frame.depth * np.float32(scale))
 
     def _dropped(self, frame: Frame, cause: str, reason: str) -> Step:
         self.counters[cause] += 1

@@ -18,6 +18,7 @@ from torch import nn
 from . import __version__, networks
 from .files import atomic_write
 from .losses import not_numbers, valid_pixels
+from .networks import forms
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED, RELATIVE
 from .recipes import Recipe, completed, different
@@ -110,6 +111,11 @@ class Run:
             self.spec["settings"]["mean_depth"] = mean
         self.model = networks.build(self.spec)
         self._start_from(plugged)
+        # E's plain up-convolutions learn in their fast form: each tap is one of theirs and the
+        # optimizers work element by element, so the steps are the same for a quarter of the work.
+        self.plain = forms.has_fast_form(self.model)
+        if self.plain:
+            self.model = forms.convert(self.model, fast=True)
         self.discriminator = networks.build_discriminator(self.spec)
         for module in (self.model, self.discriminator):
             module.to(self.device, memory_format=self.layout)
@@ -333,7 +339,10 @@ class Run:
                 "pixels_not_depth": self.invalid,
                 "encoder": self.encoder,
             }
-            networks.save(path, self.model.cpu(), self.spec, facts)
+            model = self.model.cpu()
+            if self.plain:
+                model = forms.convert(model, fast=False)
+            networks.save(path, model, self.spec, facts)
             with atomic_write(self.out / "recipe.json", "w") as stream:
                 stream.write(json.dumps(dataclasses.asdict(self.recipe), indent=1) + "\n")
         if self.world > 1:

@@ -23,7 +23,7 @@ from depth_two_stage.tsdf_blocks import BLOCK_BYTES, VALUES, BlockGrid, host
 from depth_two_stage.tsdf_fusion import fuse_numpy, fuse_torch
 from depth_two_stage.tsdf_views import RayCaster, Surface, extract
 
-__all__ = ["MapError", "Surface", "TsdfMap", "check_pose", "extract"]
+__all__ = ["MapError", "Surface", "TsdfMap", "check_pose", "checked_images", "extract"]
 
 
 def check_pose(name: str, T: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ class TsdfMap:
         import open3d as o3d
 
         T = check_pose("T_world_camera", T_world_camera)
-        depth, rgb, weight = _checked_images(depth, rgb, camera, weight)
+        depth, rgb, weight = checked_images(depth, rgb, camera, weight)
         near, far = self.parameters.min_range, self.parameters.max_range
         depth = np.where((depth >= near) & (depth <= far) & (weight > 0), depth, np.float32(0))
         if not depth.any():
@@ -221,7 +221,7 @@ def _device(name: str) -> str:
     return "CUDA:0" if there else "CPU:0"
 
 
-def _checked_images(
+def checked_images(
     depth: np.ndarray, rgb: np.ndarray, camera: Camera, weight: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depth and weight as finite float32 (H, W), rgb as uint8 (H, W, 3), or MapError."""

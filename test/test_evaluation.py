@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from depth_two_stage import files, networks
+from depth_two_stage import files, networks, ply
 from depth_two_stage.boundaries import TrueEdges
 from depth_two_stage.calibration import calibrate, half_of
 from depth_two_stage.confidence import Confidence
+from depth_two_stage.config import SurfelParameters
 from depth_two_stage.datasets import DatasetError, open_dataset
 from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.evaluation import Plan, default_sparse, evaluate
@@ -209,6 +210,42 @@ def test_given_poses_fuse_a_mesh_that_is_compared_with_the_sensors(estimator, ro
     assert sum(n.endswith(".png") for n in names) == 1
 
 
+def test_surfels_beside_the_tsdf_against_the_surfaces(estimator, tmp_path):
+    walk = open_dataset("rendered", ".", "frames:120,size:120x160,lidar:0")[:6]
+    plan = Plan(
+        ("none",),
+        slam=True,
+        depth="sensor",
+        poses="given",
+        fusion="surfels",
+        reference="surfaces",
+        surfels=SurfelParameters(stable_confidence=3.0),
+        pictures=tmp_path,
+        pictures_count=1,
+    )
+    report = evaluate(walk, estimator, plan)
+    row = report["results"]["none"]
+    assert list(row["map"]) == ["sensor", "sensor_surfels", "sensor_surfels_all"]
+    tsdf, stable, all_of_them = row["map"].values()
+    # Exact depth: what is fused lies on the surfaces; what counts as stable is a part of it.
+    assert tsdf["fscore"] > 0.9 and all_of_them["fscore"] > 0.95
+    assert stable["precision"] > 0.99 and stable["accuracy"] < tsdf["accuracy"]
+    assert 0.3 < stable["recall"] < all_of_them["recall"]
+    assert set(row["fuse_ms"]) == {"tsdf", "surfels"}
+    table = evaluation_tables(report)[-1]
+    assert table.title == "map against the surfaces that the frames saw, at 5 cm"
+    assert list(table.columns[1].cells) == ["sensor", "sensor surfels", "sensor surfels all"]
+    written = {path.name: ply.decode(path.read_bytes()) for path in tmp_path.glob("*.ply")}
+    assert set(written) == {
+        "mesh_reference.ply",
+        "mesh_sensor_none.ply",
+        "mesh_sensor_surfels_none.ply",
+        "mesh_sensor_surfels_all_none.ply",
+    }
+    normals = written["mesh_sensor_surfels_none.ply"].normals
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-4)
+
+
 def test_sensor_depth_and_own_odometry(estimator):
     walk = open_dataset("rendered", ".", "frames:120,size:120x160")[:8]
     report = evaluate(walk, estimator, Plan(("none",), slam=True, depth="sensor"))
@@ -239,6 +276,9 @@ def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
     row = evaluate([lost[0], *room[:2]], estimator, given)["results"]["none"]
     assert row["frames_without_pose"] == 1 and row["slam_frames"] == 2
     blind = [replace(room[0], depth=None)]
+    exact = Plan(("none",), slam=True, reference="surfaces")
+    with pytest.raises(DatasetError, match="--reference surfaces: expected exact depth, as of ren"):
+        evaluate(room, estimator, exact)  # a list of frames does not say that it is exact
     with pytest.raises(DatasetError, match="depth sensor: expected depth in"):
         evaluate(blind, estimator, Plan(("none",), slam=True, depth="sensor"))
 
@@ -252,6 +292,9 @@ def test_poses_that_are_wanted_but_absent_are_named(estimator, room):
         ({"colours": "day"}, "colours: expected one of recorded, inverted, night, got 'day'"),
         ({"depth": "x"}, "depth: expected one of predicted, sensor, got 'x'"),
         ({"poses": "x"}, "poses: expected one of odometry, given, got 'x'"),
+        ({"fusion": "x"}, "fusion: expected one of tsdf, surfels, got 'x'"),
+        ({"fusion": "surfels"}, "--fusion surfels: expected --poses given, got 'odometry'"),
+        ({"reference": "x"}, "reference: expected one of sensor, surfaces, got 'x'"),
         ({"sparse": ("bernoulli:-1",)}, "sparse: expected"),
     ],
 )

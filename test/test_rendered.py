@@ -41,7 +41,9 @@ def room(*pieces):
     """A hall of 10 x 8 x 3 m round the given pieces, with one lamp."""
     shell = Primitive(SHELL, (5.0, 4.0, 1.5), (5.0, 4.0, 1.5))
     lamps = np.full((2, 2, 3), (5.0, 4.0, 2.8))
-    return Scene([shell, *pieces], lamps, (99.0, 99.0), np.zeros((4, 2)), np.zeros((2, 2, 4)), 0.4)
+    return Scene(
+        [shell, *pieces], lamps, ((99.0,), (99.0,)), np.zeros((4, 2)), np.zeros((2, 2, 4)), 0.4
+    )
 
 
 def test_depth_of_a_wall_is_its_distance():
@@ -140,7 +142,7 @@ def test_walks_close_and_touch_nothing(seed):
     np.testing.assert_allclose(walk[0, :3, 3], walk[-1, :3, 3], atol=1e-9)
     # Looking ahead is the same at both ends; only the shaking has faded out.
     np.testing.assert_allclose(walk[0, :3, :3], walk[-1, :3, :3], atol=1e-9)
-    rooms = {tuple(place) for place in (walk[:, :2, 3] > scene.split).tolist()}
+    rooms = {tuple(place) for place in (walk[:, :2, 3] > np.ravel(scene.split)).tolist()}
     assert len(rooms) == 4
     for poses in (walk, hand):
         np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1, atol=1e-9)
@@ -200,6 +202,10 @@ def test_the_nearer_to_the_lamp_the_brighter():
         ("fov:60-200", "split fov: expected a number from 10 to 150, got '200'"),
         ("fov:80-60", "split fov: expected the lower first, got '80-60'"),
         ("centre:0.7", "split centre: expected a number from 0 to 0.5, got '0.7'"),
+        ("rooms:3", "split rooms: expected a number from 2 to 20, got ''"),
+        ("rooms:1x4", "split rooms: expected a number from 2 to 20, got '1'"),
+        ("rooms:3x5", "split rooms: expected an even number, got '3x5'"),
+        ("laps:0", "split laps: expected a number from 0.01 to 1000, got '0'"),
         ("lidar:2", "split lidar: expected a number from 0 to 1, got '2'"),
         ("scenes:9,frames:3", r"split scenes: expected at most 3 \(frames\), got 9"),
     ],

@@ -65,7 +65,7 @@ def test_anywhere_is_inside_a_room_free_all_round_and_looks_into_it(seed):
     places = poses[:, :3, 3]
     assert (distances(scene.primitives, places).min(axis=0) > 0.24).mean() > 0.98
     assert (distances(scene.primitives, places).min(axis=0) > 0).all()
-    assert {tuple(r) for r in (places[:, :2] > scene.split).tolist()} == {
+    assert {tuple(r) for r in (places[:, :2] > np.ravel(scene.split)).tolist()} == {
         (a, b) for a in (True, False) for b in (True, False)
     }
     assert np.ptp(places[:, 2]) > 1.2 and np.ptp(places, axis=0)[:2].min() > 5

@@ -198,10 +198,50 @@ def test_confidence_is_the_weight(room):
     confidence = np.full(room[0].depth.shape, 0.25, np.float32)
     core.process(frame_of(room[0], confidence=confidence))
     weight = core.map.blocks.read(core.map.blocks.slots())["weight"]
-    assert weight.max() == 0.25
+    assert weight.max() == 0.25**2
     step = core.process(frame_of(room[1], confidence=np.zeros_like(confidence)))
     assert not step.fused
     assert core.counters["without_depth"] == 1
+
+
+def test_depth_is_held_to_the_scale_of_the_map(room):
+    """Frames 8 % too large come back to the scale of the map; without the filter they do not."""
+    found = {}
+    for rate in (0.0, 0.03):
+        core = slam(**{"fusion.scale_rate": rate})
+        for number, sample in enumerate(room):
+            depth = sample.depth * np.float32(1.08 if number >= 8 else 1)
+            core.process(frame_of(sample, depth=depth), sample.T_world_camera)
+        seen, _ = core.map.raycast(room[-1].camera, room[-1].T_world_camera)
+        both = (seen > 0) & (room[-1].depth > 0)
+        found[rate] = np.median(seen[both] / room[-1].depth[both])
+        assert core.statistics()["depth_scale"] == core.scale.scale
+        core.clear()
+        assert core.scale.scale == 1
+    assert found[0.0] > 1.03
+    assert found[0.03] == pytest.approx(1.0, abs=0.015)
+
+
+def test_frames_whose_scale_cannot_be_held_are_not_fused(room):
+    core = slam(**{"fusion.scale_rate": 0.02, "slam.max_scale_residual": 0.1})
+    core.process(frame_of(room[0]), room[0].T_world_camera)
+    wrong = frame_of(room[1], depth=room[1].depth * np.float32(1.3))
+    step = core.process(wrong, room[1].T_world_camera)
+    assert not step.fused and "scale off the map's by -0.2" in step.reason
+    assert core.counters["scale_refused"] == 1
+    # It moved the scale by the rate, no more; the next good frame is fused.
+    assert core.scale.scale == pytest.approx(1 / 1.02)
+    assert core.process(frame_of(room[2]), room[2].T_world_camera).fused
+    assert core.scale.scale == pytest.approx(1.0, abs=0.01)
+
+
+def test_pixels_at_edges_are_left_out(room):
+    sizes = {}
+    for jump in (0.0, 0.1):
+        core = slam(**{"fusion.edge_jump": jump})
+        core.process(frame_of(room[0]), room[0].T_world_camera)
+        sizes[jump] = np.count_nonzero(core.map.blocks.read(core.map.blocks.slots())["weight"])
+    assert 0 < sizes[0.1] < sizes[0.0]
 
 
 def test_bad_frames_are_named(room):

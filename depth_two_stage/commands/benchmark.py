@@ -34,6 +34,18 @@ def command(
             "long; 0: not.",
         ),
     ] = 30.0,
+    recording: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--slam",
+            metavar="FOLDER",
+            help="Also run the SLAM core over a recording with sensor depth, beside Open3D's "
+            "legacy volume and its dense SLAM model.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--slam-frames", min=2, help="Frames of that recording.")
+    ] = 60,
     parameters: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("-p", metavar="NAME=VALUE", help="Parameter of the nodes; may be repeated."),
@@ -48,11 +60,13 @@ def command(
     The nodes run as processes of their own while the shipped bag loops; their rates, latencies and
     memory are those of a live camera on this machine.
     """
-    from depth_two_stage import benchmark, files, runtimes, tables
+    from depth_two_stage import benchmark, files, runtimes, slam_benchmark, tables
+    from depth_two_stage.datasets import open_dataset
 
     files.check_writable(json_file)
     for name in engine or ():  # before minutes have passed
         runtimes.pick(name, "auto", "auto")
+    recorded = None if recording is None else open_dataset("folder", recording)[:frames]
     more, found = None, {}
     if live > 0:
         # First of all: a wrong machine or parameter is said before minutes have passed.
@@ -63,6 +77,8 @@ def command(
         more = lambda: live_benchmark.rows(found)  # noqa: E731
     with tables.Bars() as bars:
         report = benchmark.benchmark(weights, engine or (), threads, rounds, bars.track, more)
+        if recorded is not None:
+            report["rows"] += slam_benchmark.slam_rows(recorded, progress=bars.track)
     tables.show(tables.benchmark_table(report))
     if found:
         tables.show(*live_tables(found))

@@ -89,13 +89,31 @@ def command(
     poses: Annotated[
         str, typer.Option("--poses", help="Poses of SLAM: odometry, or given (the true ones).")
     ] = "odometry",
+    fusion: Annotated[
+        str,
+        typer.Option(
+            "--fusion",
+            help="tsdf, or surfels: beside it the point-based map of paper E's demonstration "
+            "(Keller et al.) fuses the same frames at --poses given.",
+        ),
+    ] = "tsdf",
+    reference: Annotated[
+        str,
+        typer.Option(
+            "--reference",
+            help="What maps are compared with: sensor (the TSDF of sensor depth at true poses) or "
+            "surfaces (of rendered rooms, as far as the frames saw them).",
+        ),
+    ] = "sensor",
     params: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--params", help="ROS parameter file; SLAM reads mapping_node's part."),
     ] = None,
     assign: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-p", help="NAME=VALUE of mapping_node's parameters, for SLAM."),
+        typer.Option(
+            "-p", help="NAME=VALUE of mapping_node's parameters, for SLAM, or surfels.NAME=VALUE."
+        ),
     ] = None,
     colours: Annotated[
         str,
@@ -166,6 +184,7 @@ def command(
         frames = calibration.half_of(frames, half)
     frames = frames[:limit]
     anchors = list(dict.fromkeys(anchor or ["residual"]))
+    mapping, surfels = slam_parameters(params, assign)
     options = {"device": device, "precision": precision, "engine": engine, "threads": threads}
     plan = evaluation.Plan(
         sparse=tuple(dict.fromkeys(sparse or [evaluation.default_sparse(frames)])),
@@ -178,7 +197,10 @@ def command(
         slam=slam,
         depth=depth,
         poses=poses,
-        mapping=mapping_parameters(params, assign),
+        fusion=fusion,
+        reference=reference,
+        mapping=mapping,
+        surfels=surfels,
         pictures=pictures,
     )
     with tables.Bars() as bars:
@@ -218,8 +240,8 @@ def pin() -> int:
     return 1
 
 
-def mapping_parameters(params: Path | None, assign: list[str] | None):
-    """Return the mapping node's parameters of a ROS file and of NAME=VALUE."""
+def slam_parameters(params: Path | None, assign: list[str] | None):
+    """Return the mapping node's and the surfels' parameters of a ROS file and of NAME=VALUE."""
     from depth_two_stage import config
 
     from . import parse_assignments
@@ -227,5 +249,13 @@ def mapping_parameters(params: Path | None, assign: list[str] | None):
     values = {}
     if params is not None:
         values |= config.of_package(config.load_yaml(params)["mapping_node"])
-    values |= parse_assignments(assign)
-    return config.from_flat(config.MappingNodeParameters, values)
+    assigned, group = parse_assignments(assign), "surfels."
+    own = {
+        name.removeprefix(group): assigned.pop(name)
+        for name in [*assigned]
+        if name.startswith(group)
+    }
+    return (
+        config.from_flat(config.MappingNodeParameters, values | assigned),
+        config.from_flat(config.SurfelParameters, own),
+    )

@@ -30,6 +30,7 @@ from .depth_node import (
 )
 from .forms import MAP_ENDINGS
 from .mapping_node import (
+    FusionParameters,
     GridParameters,
     MapParameters,
     MappingInputParameters,
@@ -41,6 +42,7 @@ from .mapping_node import (
 )
 from .nodes import NODES
 from .reading import load_yaml, of_package, parse_value, read_yaml
+from .surfels import SurfelParameters
 from .writing import default_yaml, markdown_table
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "ConfigError",
     "DepthNodeParameters",
     "EstimatorParameters",
+    "FusionParameters",
     "GridParameters",
     "InputParameters",
     "LidarParameters",
@@ -62,6 +65,7 @@ __all__ = [
     "PoseParameters",
     "ScanParameters",
     "SlamParameters",
+    "SurfelParameters",
     "TsdfParameters",
     "WatchdogParameters",
     "check_ros_own",

@@ -95,6 +95,41 @@ class MappingInputParameters:
 
 
 @dataclass(frozen=True)
+class FusionParameters:
+    """What a pixel of depth weighs in the map, and the scale of predicted depth."""
+
+    confidence_power: float = parameter(
+        2.0,
+        "A pixel weighs its confidence to this power; 0: all weigh 1. More is stricter: surfaces "
+        "that are never seen with confidence appear later.",
+        low=0.0,
+        high=16.0,
+    )
+    range_power: float = parameter(
+        0.0,
+        "A pixel beyond 1 m weighs 1 / range to this power as much; 0: as much as a near one.",
+        low=0.0,
+        high=4.0,
+    )
+    edge_jump: float = parameter(
+        0.0,
+        "Pixels beside a jump of depth by more than this share are left out; 0: none are.",
+        low=0.0,
+        high=10.0,
+    )
+    edge_width: float = parameter(
+        0.005, "How far from the jump pixels are left out, share of the width.", low=0.0, high=0.1
+    )
+    scale_rate: float = parameter(
+        0.0,
+        "Largest change from frame to frame of the scale that fits depth to the map (share); "
+        "0: depth is taken as it is.",
+        low=0.0,
+        high=0.5,
+    )
+
+
+@dataclass(frozen=True)
 class PoseParameters:
     """Where poses come from and which frames they join."""
 
@@ -204,6 +239,7 @@ class MappingNodeParameters:
     tsdf: TsdfParameters = group(TsdfParameters)
     odometry: OdometryParameters = group(OdometryParameters)
     slam: SlamParameters = group(SlamParameters)
+    fusion: FusionParameters = group(FusionParameters)
     pose: PoseParameters = group(PoseParameters)
     map: MapParameters = group(MapParameters)
     grid: GridParameters = group(GridParameters)

@@ -102,6 +102,8 @@ class Dataset(Sequence):
     """
 
     source: dict[str, Any] | None = None
+    #: depth is that of the surfaces themselves, without noise or holes
+    exact_depth: bool = False
 
     def __init__(
         self,

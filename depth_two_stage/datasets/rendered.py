@@ -2,8 +2,13 @@
 """Procedural rooms as a data set: exact depth and poses, a LiDAR with extrinsics; needs no files.
 
 A split says which: "seed:3" (the scene), "frames:200", "path:hand" or "path:loop" (a walk through
-four rooms and back; without frames as many as walking takes), "size:240x320" (rows x columns),
-"scenes:50" (seeds 3, 4, …, the frames spread over them), "noise:2" (of the colour, grey levels).
+all rooms and back; without frames as many as walking at 0.6 m/s and 10 Hz takes), "rooms:2x2",
+"laps:1" (of the loop), "size:240x320" (rows x columns), "scenes:50" (seeds 3, 4, …, the frames
+spread over them), "noise:2" (of the colour, grey levels).
+
+For loop closure: "path:loop,rooms:3x6,laps:1.12,lidar:0" closes a loop of 64 to 99 m through 18
+rooms, of which the last tenth of the frames sees the first ones again, with a hand's other shaking;
+"laps:2" takes more than 2,000 frames.
 
 To train from: "path:anywhere" (each frame from a place of its own, the scenes in turn, as many
 frames as one likes), "look:random" (textures, colours and lights of each frame), "photo:random"
@@ -32,13 +37,22 @@ from .sparse import Beams
 
 DEFAULTS = {
     **{"seed": 0, "frames": 200, "path": "hand", "size": "240x320", "scenes": 1, "noise": 2.0},
-    **{"look": "plain", "photo": "plain", "fov": None, "centre": 0.0, "lidar": 1},
+    **{
+        "rooms": "2x2",
+        "laps": 1.0,
+        "look": "plain",
+        "photo": "plain",
+        "fov": None,
+        "centre": 0.0,
+        "lidar": 1,
+    },
 }
 CHOICES = {
     "path": ("hand", "loop", "anywhere"),
     "look": ("plain", "random"),
     "photo": ("plain", "random"),
 }
+MOST_ROOMS = 20  # along a side
 START_NS = 1_600_000_000_000_000_000
 #: Focal length over width: the Kinect's and NYU's view of 63°.
 FOCAL = 0.81
@@ -60,11 +74,13 @@ class RenderedDataset(Dataset):
     ``camera`` is None where each frame has a lens of its own.
     """
 
+    exact_depth = True
+
     def __init__(self, split: str | None) -> None:
         self.settings = settings = _settings(split)
         frames, scenes, path = settings["frames"], settings["scenes"], settings["path"]
         if frames is None:
-            counts = [len(_poses(settings["seed"] + i, "loop", None)) for i in range(scenes)]
+            counts = [len(self._path(settings["seed"] + i, None)) for i in range(scenes)]
         else:
             counts = np.bincount(np.arange(frames) % scenes, minlength=scenes).tolist()
         self.frames = [
@@ -91,11 +107,15 @@ class RenderedDataset(Dataset):
         cx, cy = (width - 1) / 2 + off[0], (height - 1) / 2 + off[1]
         return Camera(width, height, focal, focal, cx, cy)
 
+    def _path(self, seed: int, count: int | None) -> np.ndarray:
+        """Poses (N, 4, 4) of the walk or the hand in the scene of a seed."""
+        return _poses(seed, *(self.settings[name] for name in ("rooms", "path", "laps")), count)
+
     def decode(self, index: int) -> Sample:
         """Render the frame at a position of ``names``."""
         settings, (number, place, count) = self.settings, self.frames[index]
         seed = settings["seed"] + number
-        scene = _scene(seed)
+        scene = _scene(seed, settings["rooms"])
         # One generator a purpose, so that a frame's place is the same in every look.
         noise, pose, look, lens, photo = (
             np.random.default_rng([seed, purpose, place]) for purpose in (4, 5, 6, 7, 8)
@@ -104,7 +124,7 @@ class RenderedDataset(Dataset):
         if settings["path"] == "anywhere":
             T_world_camera = anywhere(scene, pose)
         else:
-            T_world_camera = _poses(seed, settings["path"], count)[place]
+            T_world_camera = self._path(seed, count)[place]
         appearance = random_look(scene, look) if settings["look"] == "random" else None
         rgb, depth = render(scene, camera, T_world_camera, appearance)
         if settings["noise"]:
@@ -142,15 +162,16 @@ def open_sequence(root: Path, split: str | None) -> RenderedDataset:
 
 
 @lru_cache(maxsize=1024)
-def _scene(seed: int) -> Scene:
-    return build_scene(seed)
+def _scene(seed: int, rooms: tuple[int, int]) -> Scene:
+    return build_scene(seed, rooms)
 
 
 @lru_cache(maxsize=1024)
-def _poses(seed: int, path: str, count: int | None) -> np.ndarray:
-    if path == "loop":
-        return loop(_scene(seed), count, seed)
-    return hand_held(_scene(seed), count, seed)
+def _poses(
+    seed: int, rooms: tuple[int, int], path: str, laps: float, count: int | None
+) -> np.ndarray:
+    scene = _scene(seed, rooms)
+    return loop(scene, count, seed, laps) if path == "loop" else hand_held(scene, count, seed)
 
 
 def _settings(split: str | None) -> dict:
@@ -175,11 +196,15 @@ def _settings(split: str | None) -> dict:
         settings["frames"] = None
     for name, low, high in (
         *(("seed", 0, None), ("frames", 1, None), ("scenes", 1, None), ("noise", 0.0, None)),
-        *(("centre", 0.0, 0.5), ("lidar", 0, 1)),
+        *(("centre", 0.0, 0.5), ("lidar", 0, 1), ("laps", 0.01, 1000.0)),
     ):
         settings[name] = _number(name, settings[name], low, high)
     rows, _, columns = str(settings["size"]).partition("x")
     settings["size"] = (_number("size", rows, 16), _number("size", columns, 16))
+    columns, _, rows = str(settings["rooms"]).partition("x")
+    settings["rooms"] = tuple(_number("rooms", n, 2, MOST_ROOMS) for n in (columns, rows))
+    if settings["rooms"][0] % 2 and settings["rooms"][1] % 2:  # no ring visits each room once
+        raise DatasetError(f"split rooms: expected an even number, got {given['rooms']!r}")
     if settings["fov"] is not None:
         least, _, most = settings["fov"].partition("-")
         settings["fov"] = _number("fov", least, 10.0, 150.0), _number("fov", most, 10.0, 150.0)

@@ -41,6 +41,12 @@ def _kernel(parts: list[Tensor]) -> Tensor:
     return weight
 
 
+def has_fast_form(module: nn.Module) -> bool:
+    """Whether a network has plain up-convolutions and all of them can be converted."""
+    plain = [part for part in module.modules() if isinstance(part, PlainUp)]
+    return bool(plain) and all(part.filling == "zeros" for part in plain)
+
+
 def convert(module: nn.Module, fast: bool) -> nn.Module:
     """A copy of a network whose up-convolutions all have one form; its answers stay the same."""
     old, change = (PlainUp, to_fast) if fast else (FastUp, to_plain)

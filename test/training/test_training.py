@@ -11,6 +11,7 @@ import torch
 from small_runs import lines, recipe
 
 from depth_two_stage import networks, recipes, training
+from depth_two_stage.networks.blocks import PlainUp
 from depth_two_stage.training_data import Batches
 
 
@@ -53,6 +54,37 @@ def test_stage_one_learns(root, tmp_path):
     training.Run(recipe(root, **changes), tmp_path / "run").train()
     losses = [line["rmse"] for line in lines(tmp_path / "run") if "rmse" in line]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_plain_up_convolutions_learn_in_their_fast_form(root, tmp_path, monkeypatch):
+    changes = {
+        "model": "cnn-residual",
+        "width": 1 / 32,
+        "input_size": [57, 76],
+        "focal": 65.0,
+        "stage_one.rate": 1e-4,
+        "stage_one.epochs": 1,
+        "data.validation_limit": 0,
+    }
+    chosen = recipe(root, **changes)
+    fast = training.Run(chosen, tmp_path / "fast")
+    assert not any(isinstance(part, PlainUp) for part in fast.model.modules())
+    fast.train()
+    monkeypatch.setattr(training.forms, "has_fast_form", lambda model: False)
+    training.Run(chosen, tmp_path / "plain").train()
+    torch.manual_seed(chosen.seed)
+    before = networks.build(fast.spec).state_dict()
+    a, b = (
+        networks.read_checkpoint(networks.resolve(tmp_path / name / "weights")).tensors
+        for name in ("fast", "plain")
+    )
+    kernels = [name for name, value in a.items() if value.shape[2:] == (5, 5)]
+    assert len(kernels) == 8 and a.keys() == b.keys() == before.keys()
+    for name in kernels:
+        # Adam's first step is ± the rate wherever a gradient is more than rounding.
+        close = (a[name].float() - b[name].float()).abs() < 3e-5
+        moved = (a[name].float() - before[name]).abs() > 6e-5
+        assert close.float().mean() > 0.99 and moved.float().mean() > 0.9
 
 
 def test_a_loss_that_is_not_finite_names_its_part(root, tmp_path, monkeypatch):

@@ -135,7 +135,7 @@ def _shade(scene, look, camera, origin, directions, depth, number, face) -> np.n
     nx, ny = cos * nx - sin * ny, sin * nx + cos * ny
     nz = np.where(face == 2, -np.sign(directions[2]), 0)
     # 3. Lambert's law for the lamp of the room in which the point lies, and for the sun.
-    room = (hit[0] > scene.split[0]).astype(np.intp), (hit[1] > scene.split[1]).astype(np.intp)
+    room = tuple(_beyond(along, walls) for along, walls in zip(hit, scene.split, strict=False))
     lx, ly, lz = np.moveaxis(look.lamps.astype(np.float32)[room], 2, 0)
     lx, ly, lz = lx - hit[0], ly - hit[1], lz - hit[2]
     square = lx * lx + ly * ly + lz * lz
@@ -151,6 +151,14 @@ def _shade(scene, look, camera, origin, directions, depth, number, face) -> np.n
         tinted *= np.float32(look.mean_level) / max(float(tinted.mean()), 1.0)
     tinted = np.where((glowing > 0)[..., None], 250, tinted)
     return np.clip(tinted + 0.5, 0, 255).astype(np.uint8)
+
+
+def _beyond(along: np.ndarray, walls: tuple[float, ...]) -> np.ndarray:
+    """How many walls, at places along an axis, each point (H, W) lies beyond."""
+    number = np.zeros(along.shape, np.intp)
+    for at in walls:
+        number += along > at
+    return number
 
 
 def _patches(look: Look, hit: list[np.ndarray], metres: np.ndarray) -> np.ndarray:

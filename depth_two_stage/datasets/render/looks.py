@@ -23,7 +23,7 @@ _TEXTURE, _SCALE, _TINT = 6, 7, slice(8, 11)  # columns of `Scene.attributes`
 class Look:
     """What shading asks for: ``attributes`` (P, 12) as a scene's, and the light.
 
-    ``lamps`` (2, 2, 3) m, one a room, of ``power`` at their place, falling off with the square of
+    ``lamps`` (X, Y, 3) m, one a room, of ``power`` at their place, falling off with the square of
     the distance times ``falloff``; ``ambient`` is there everywhere. ``contrast`` (P,) of textures
     about middle grey, None: as they are; ``channels`` an order of their colours. ``sun``: towards a
     light from far away, (3,), as long as it is strong; what it casts has the pattern of texture
@@ -63,7 +63,7 @@ def random_look(scene: Scene, rng: np.random.Generator) -> Look:
     contrast = rng.uniform(0, 1.3, count).astype(np.float32)
     # 2. Lamps anywhere in their rooms.
     x, y, wide, deep = np.moveaxis(scene.rooms, 2, 0)
-    u, v, z = rng.uniform(0.1, 0.9, (3, 2, 2))
+    u, v, z = rng.uniform(0.1, 0.9, (3, *x.shape))
     lamps = np.stack([x + u * wide, y + v * deep, 0.8 + z * (scene.lamps[..., 2] - 0.8)], axis=2)
     # 3. Every other time light from outside, in patches.
     sun = across = None

@@ -16,7 +16,8 @@ WALKING = 0.6  # m/s
 def hand_held(scene: Scene, frames: int, seed: int) -> np.ndarray:
     """Poses T_world_camera (frames, 4, 4) of looking round from one room's middle."""
     rng = np.random.default_rng([seed, 2])
-    room = scene.rooms.reshape(-1, 4)[rng.integers(4)]
+    rooms = scene.rooms.reshape(-1, 4)
+    room = rooms[rng.integers(len(rooms))]
     time = np.arange(frames) * PERIOD
     place = np.array([room[0] + room[2] / 2, room[1] + room[3] / 2, EYE])
     # Inside the clearance of the walk, which leads through the middle.
@@ -26,8 +27,8 @@ def hand_held(scene: Scene, frames: int, seed: int) -> np.ndarray:
     return _poses(position, yaw + angles[:, 0], 0.2 + angles[:, 1], angles[:, 2])
 
 
-def loop(scene: Scene, frames: int | None, seed: int) -> np.ndarray:
-    """Poses (N, 4, 4) of one walk through all rooms that ends where it began.
+def loop(scene: Scene, frames: int | None, seed: int, laps: float = 1.0) -> np.ndarray:
+    """Poses (N, 4, 4) of a walk through all rooms that ends where it began, or after ``laps``.
 
     ``frames`` None takes as many as walking speed asks for.
     """
@@ -35,9 +36,9 @@ def loop(scene: Scene, frames: int | None, seed: int) -> np.ndarray:
     corners = np.concatenate([scene.walk, scene.walk[:1]])
     lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1)
     total = lengths.sum()
-    count = frames or round(total / (WALKING * PERIOD))
-    along = np.linspace(0, total, count)
-    place = _on_walk(corners, lengths, along)
+    count = frames or round(laps * total / (WALKING * PERIOD))
+    along = np.linspace(0, laps * total, count)
+    place = _on_walk(corners, lengths, np.mod(along, total))
     # Look where the way leads in a metre, smoothly.
     ahead = _on_walk(corners, lengths, np.mod(along[:, None] + np.linspace(0.4, 1.6, 13), total))
     ahead = ahead.mean(axis=1) - place
@@ -56,7 +57,8 @@ def anywhere(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
     0.25 m round the camera are free, where the room has such a place.
     """
-    x, y, wide, deep = scene.rooms.reshape(-1, 4)[rng.integers(4)]
+    rooms = scene.rooms.reshape(-1, 4)
+    x, y, wide, deep = rooms[rng.integers(len(rooms))]
     low, size = np.array([x + 0.2, y + 0.2, 0.3]), np.array([wide - 0.4, deep - 0.4, 1.7])
     places = low + rng.random((64, 3)) * size
     free = scene.clearance(places)

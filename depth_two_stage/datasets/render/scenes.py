@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random flats: two by two furnished rooms, joined by doors so that a walk closes a loop."""
+"""Random flats: a grid of furnished rooms, joined by doors so that a walk closes a loop."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PIECES = 20
 class Scene:
     """What there is: primitives, a lamp per room, and the free way through all rooms.
 
-    The world's z is up, the origin a corner of the floor. ``lamps`` (2, 2, 3) m, ``split`` where
-    the inner walls stand (x, y), ``walk`` (N, 2) corners of a closed way, ``rooms`` (2, 2, 4) m:
-    x, y, width and depth.
+    The world's z is up, the origin a corner of the floor. ``lamps`` (X, Y, 3) m, ``split`` where
+    the inner walls stand (at x …, at y …), ``walk`` (N, 2) corners of a closed way through all
+    rooms, ``rooms`` (X, Y, 4) m: x, y, width and depth.
     """
 
     primitives: list[Primitive]
     lamps: np.ndarray
-    split: tuple[float, float]
+    split: tuple[tuple[float, ...], tuple[float, ...]]
     walk: np.ndarray
     rooms: np.ndarray
     ambient: float
@@ -70,31 +70,41 @@ class Scene:
         return np.where(kind == SHELL, -beyond, beyond).min(axis=0)
 
 
-def build_scene(seed: int) -> Scene:
-    """The scene of a seed; the same seed gives the same scene."""
+def build_scene(seed: int, grid: tuple[int, int] = (2, 2)) -> Scene:
+    """The scene of a seed with X × Y rooms, one of which is even; the same seed, the same scene."""
     rng = np.random.default_rng([seed, 1])
-    (wx, wy), (ox, oy) = rng.uniform(3.6, 5.5, 2), rng.uniform(3.6, 5.5, 2)
+    sizes = np.array([rng.uniform(3.6, 5.5, 2) for _ in range(max(grid))])
+    widths, depths = sizes[: grid[0], 0], sizes[: grid[1], 1]
     height = rng.uniform(2.4, 3.1)
-    rooms = np.array([[[0, 0, wx, wy], [0, wy, wx, oy]], [[wx, 0, ox, wy], [wx, wy, ox, oy]]])
-    size = (wx + ox, wy + oy, height)
+    xs, ys = (np.concatenate([[0.0], np.cumsum(lengths)]) for lengths in (widths, depths))
+    rooms = np.array(
+        [
+            [[x, y, w, d] for y, d in zip(ys, depths, strict=False)]
+            for x, w in zip(xs, widths, strict=False)
+        ]
+    )
+    size = (xs[-1], ys[-1], height)
     middle = tuple(v / 2 for v in size)
     solid = [_look(rng, SHELL, middle, middle, scale=90)]
     for z in (0.0, height):  # floor and ceiling of their own, 5 mm thick
         solid.append(_look(rng, BOX, (*middle[:2], z), (*middle[:2], 0.005), scale=120))
-    # 1. Inner walls, a door in each of the four parts, at a different place every time.
-    doors = []
-    for axis, (at, parts) in enumerate(((wx, ((0, wy), (wy, oy))), (wy, ((0, wx), (wx, ox))))):
-        for start, length in parts:
-            door = start + length * rng.uniform(0.4, 0.6)
-            solid += _wall(rng, axis, at, start, length, door, height)
-            doors.append((at, door) if axis == 0 else (door, at))
+    # 1. Inner walls, a door between every two neighbours, at a different place every time.
+    doors = {}
+    for axis, edges, starts, lengths in ((0, xs, ys, depths), (1, ys, xs, widths)):
+        for i, at in enumerate(edges[1:-1]):
+            for j, (start, length) in enumerate(zip(starts, lengths, strict=False)):
+                door = start + length * rng.uniform(0.4, 0.6)
+                solid += _wall(rng, axis, at, start, length, door, height)
+                doors[axis, i, j] = (at, door) if axis == 0 else (door, at)
     # 2. The walk: through the rooms and doors in a ring, straight from each to the next.
     centres = rooms[..., :2] + rooms[..., 2:] / 2
-    south, north, west, east = doors
-    ring = [centres[0, 0], south, centres[1, 0], east, centres[1, 1], north, centres[0, 1], west]
-    walk = np.array(ring)
+    walk, ring = [], _ring(*grid)
+    for here, there in zip(ring, ring[1:] + ring[:1], strict=True):
+        (i, j), east = np.minimum(here, there).tolist(), here[1] == there[1]
+        walk += [centres[here], doors[(0, i, j) if east else (1, j, i)]]
+    walk = np.array(walk)
     # 3. Lamps under the ceiling, then furniture where nobody walks.
-    lamps = np.concatenate([centres, np.full((2, 2, 1), height - 0.25)], axis=2)
+    lamps = np.concatenate([centres, np.full((*grid, 1), height - 0.25)], axis=2)
     for x, y, z in lamps.reshape(-1, 3):
         solid.append(
             Primitive(BOX, (x, y, z + 0.2), (0.3, 0.15, 0.04), tint=(1, 1, 0.95), glowing=True)
@@ -102,7 +112,22 @@ def build_scene(seed: int) -> Scene:
     for room in rooms.reshape(-1, 4):
         for _ in range(PIECES):
             solid += _furniture(rng, room, height, walk)
-    return Scene(solid, lamps, (float(wx), float(wy)), walk, rooms, rng.uniform(0.3, 0.5))
+    split = tuple(tuple(edges[1:-1].tolist()) for edges in (xs, ys))
+    return Scene(solid, lamps, split, walk, rooms, rng.uniform(0.3, 0.5))
+
+
+def _ring(columns: int, rows: int) -> list[tuple[int, int]]:
+    """A way through all rooms of a grid, each once, that ends beside its start; one side is even.
+
+    Along the first row, back and forth through the others without the first column, home along it.
+    """
+    if rows % 2:
+        return [(i, j) for j, i in _ring(rows, columns)]
+    way = [(i, 0) for i in range(columns)]
+    for j in range(1, rows):
+        row = [(i, j) for i in range(1, columns)]
+        way += row[::-1] if j % 2 else row
+    return way + [(0, j) for j in range(rows - 1, 0, -1)]
 
 
 def _look(rng, kind, centre, half, yaw=0.0, scale=None) -> Primitive:
