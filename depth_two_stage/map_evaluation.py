@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from depth_two_stage import trajectories
 from depth_two_stage.config import MappingNodeParameters
 from depth_two_stage.datasets import Sample
+from depth_two_stage.kidnapping import recoveries
 from depth_two_stage.reconstruction import surface_points, surface_scores
-from depth_two_stage.slam import Frame, Slam
+from depth_two_stage.slam import Frame, Slam, Step
 from depth_two_stage.tsdf import Surface, TsdfMap
 
 __all__ = ["Reference", "SlamRun"]
@@ -46,13 +49,23 @@ class Reference:
 
 
 class SlamRun:
-    """One pass of the SLAM core over the frames of a recording."""
+    """One pass of the SLAM core over the frames of a recording.
 
-    def __init__(self, parameters: MappingNodeParameters, given_poses: bool) -> None:
+    ``returns``: stamps (ns) at which a kidnapped camera is back.
+    """
+
+    def __init__(
+        self,
+        parameters: MappingNodeParameters,
+        given_poses: bool,
+        returns: Sequence[int] = (),
+    ) -> None:
         self.slam = Slam(parameters)
         self.given_poses = given_poses
         self.frames = self.lost = self.fused = self.unposed = 0
         self.truth: trajectories.Trajectory = []
+        self.returns = returns
+        self.steps: list[Step] = []
 
     def add(
         self,
@@ -74,6 +87,7 @@ class SlamRun:
             self.truth.append((sample.stamp, pose))
         frame = Frame(sample.rgb, depth, sample.camera, sample.stamp, confidence, scale_residual)
         step = self.slam.process(frame, pose if self.given_poses else None)
+        self.steps.append(step)
         self.frames += 1
         self.lost += step.lost
         self.fused += step.fused
@@ -88,7 +102,7 @@ class SlamRun:
         stamps, poses, truth = trajectories.associate(self.slam.trajectory, self.truth)
         frame = trajectories.rpe(poses, truth, stamps, 1) or (None, None)
         second = trajectories.rpe(poses, truth, stamps, 1.0) or (None, None)
-        return {
+        result = {
             "ate_rmse": trajectories.ate(poses, truth),
             "ate_rmse_unaligned": trajectories.ate(poses, truth, aligned=False),
             "rpe_rmse": frame[0],
@@ -101,23 +115,17 @@ class SlamRun:
             "frames_without_pose": self.unposed,
             "compared_poses": len(stamps),
         }
+        if self.returns:
+            result["kidnappings"] = recoveries(self.steps, self.truth, self.returns)
+        return result
 
     def mesh(self) -> Surface:
         """Return the mesh of the map."""
         return self.slam.map.mesh()
 
     def T_truth_world(self) -> np.ndarray:
-        """Return the rigid motion from this map's world to that of the true poses (4, 4).
-
-        Orientations tell the rotation too: positions alone do not where the camera hardly moved.
-        """
-        T = np.eye(4)
+        """Return the rigid motion from this map's world to that of the true poses (4, 4)."""
         _, poses, truth = trajectories.associate(self.slam.trajectory, self.truth)
         if self.given_poses or len(poses) == 0:
-            return T
-        u, _, vt = np.linalg.svd(
-            np.sum(truth[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), axis=0)
-        )
-        T[:3, :3] = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-        T[:3, 3] = (truth[:, :3, 3] - poses[:, :3, 3] @ T[:3, :3].T).mean(axis=0)
-        return T
+            return np.eye(4)
+        return trajectories.align_poses(poses, truth)

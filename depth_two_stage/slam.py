@@ -183,7 +183,7 @@ class Slam:
             return f"stamp: expected one after {last} ns, got {stamp}"
         if last is not None and stamp <= last:
             self.counters["time_jumps"] += 1
-            self.tracker.forget_velocity()
+            self.tracker.restart()
         self._last_stamp = stamp
         return ""
 

@@ -3,8 +3,9 @@
 
 The reference is chosen by ``odometry.reference``: the frame before, the last keyframe, or the map
 seen from the expected pose. When the motion against it is refused, the frame before and then the
-map (for a keyframe) or the last keyframe are tried; when all refuse, the frame is lost and the next
-ones are tried against the keyframes that look most like them.
+map (for a keyframe) or the last keyframe are tried, then the places that its features know
+(`places`); when all refuse, the frame is lost. The next ones are tried against places first, then
+against the keyframes that look most like them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from depth_two_stage import places
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import OdometryParameters, SlamParameters
 from depth_two_stage.odometry import Odometry, View, power
 from depth_two_stage.tsdf import TsdfMap
 
 MOST_EXTRAPOLATION = 3.0  # frame periods over which the motion is taken to go on
-RECOVERY_KEYFRAMES = 3  # tried for each frame while lost, by likeness
+GAP_NS = 500_000_000  # a longer pause, and one of MOST_EXTRAPOLATION periods, may be a kidnapping
+RECOVERY_KEYFRAMES = 3  # tried for each frame while lost, by likeness and by features each
 SEARCHED_AT_ONCE = 3  # poses of a loaded map tried for each frame
 THUMBNAIL = (20, 15)  # px, for likeness
 SEEN_ONCE = 1e-3  # weight from which the map counts as seen, for tracking
@@ -49,6 +53,23 @@ class Keyframe:
     def thumbnail(self) -> np.ndarray:
         """Grey thumbnail, zero mean and unit norm, flat."""
         return thumbnail(self.view)
+
+    @cached_property
+    def features(self) -> places.Features:
+        """What the place is known again by."""
+        return places.features(self.view)
+
+
+class Attempt(NamedTuple):
+    """A reference to align a frame with, and where the camera (T_world_camera) is expected.
+
+    ``found``: the camera was looked for, the pose is no continuation of the last one.
+    """
+
+    kind: str
+    reference: Keyframe
+    expected: np.ndarray
+    found: bool = False
 
 
 def thumbnail(view: View) -> np.ndarray:
@@ -89,9 +110,17 @@ class Tracker:
         step = max(1, len(poses) // 100)
         self._searched = [*poses[::step], poses[-1]]
 
-    def forget_velocity(self) -> None:
-        """Take the camera as standing where it was last seen."""
+    def restart(self) -> None:
+        """Take the camera to be anywhere: its time has jumped."""
+        self.lost = True
         self._velocity = None
+
+    def after_gap(self, stamp: int) -> bool:
+        """Whether so much time has passed that the camera may have been carried elsewhere."""
+        pause = stamp - self._stamp
+        if self._last is None or self.lost or pause <= GAP_NS:
+            return False
+        return self._velocity is None or pause > MOST_EXTRAPOLATION * self._velocity[1]
 
     def follow(self, view: View, stamp: int, T_world_camera: np.ndarray) -> Pose:
         """Take a given pose."""
@@ -107,12 +136,15 @@ class Tracker:
     def track(self, view: View, stamp: int) -> Pose:
         """The pose of a frame by odometry; the first motion that the gate believes."""
         reason = "nothing to track against"
-        for kind, reference, guess in self._attempts(view, stamp):
+        for kind, reference, expected, found in self._attempts(view, stamp):
             motion = self.odometry.align(
-                reference.view, view, np.linalg.inv(reference.T_world_camera) @ guess, kind
+                reference.view, view, np.linalg.inv(reference.T_world_camera) @ expected, kind
             )
             if motion.accepted:
                 T = reference.T_world_camera @ motion.T_reference_frame
+                if found:
+                    self.restart()
+                    self._anchor = reference
                 variance = reference.variance + np.square(motion.verdict.sigma)
                 self._arrive(view, stamp, T, variance)
                 return Pose(T, covariance=np.diag(np.repeat(variance, 3)))
@@ -131,6 +163,7 @@ class Tracker:
                 self._anchor = near[-1]
             return False
         self._anchor = self._last
+        self._anchor.features  # noqa: B018  computed now, not all at once when lost
         self.keyframes.append(self._last)
         if len(self.keyframes) > self.slam.max_keyframes:
             self.keyframes.remove(self._farthest(T_world_camera))
@@ -138,39 +171,55 @@ class Tracker:
 
     # --- what is tried ----------------------------------------------------------------------------
 
-    def _attempts(self, view: View, stamp: int) -> Iterator[tuple[str, Keyframe, np.ndarray]]:
-        """(kind, reference, expected pose) in the order in which they are tried."""
+    def _attempts(self, view: View, stamp: int) -> Iterator[Attempt]:
+        """What is tried, in this order."""
         if self._searched:
             yield from self._search_attempts(view.camera)
             return
         last = self._last
         if self.lost:
+            yield from self._known_places(view)
             for keyframe in self._alike(view):
-                yield "keyframe", keyframe, keyframe.T_world_camera
-            yield "frame", last, last.T_world_camera
+                yield Attempt("keyframe", keyframe, keyframe.T_world_camera, True)
+            yield Attempt("frame", last, last.T_world_camera)
             return
+        gap = self.after_gap(stamp)
+        if gap:
+            yield from self._known_places(view)
         expected = last.T_world_camera @ self._motion_until(stamp)
         if self.parameters.reference == "model":
             yield from self._model_attempt(view.camera, expected)
         elif self.parameters.reference == "keyframe" and self._anchor is not None:
-            yield "keyframe", self._anchor, expected
-        yield "frame", last, expected
+            yield Attempt("keyframe", self._anchor, expected)
+        yield Attempt("frame", last, expected)
         if self._velocity is not None:
-            yield "frame", last, last.T_world_camera
+            yield Attempt("frame", last, last.T_world_camera)
         if self.parameters.reference != "keyframe":
             if self._anchor is not None and self._anchor is not last:
-                yield "keyframe", self._anchor, expected
+                yield Attempt("keyframe", self._anchor, expected)
         else:
             yield from self._model_attempt(view.camera, expected)
+        if not gap:
+            yield from self._known_places(view)
 
-    def _model_attempt(
-        self, camera: Camera, expected: np.ndarray
-    ) -> Iterator[tuple[str, Keyframe, np.ndarray]]:
+    def _model_attempt(self, camera: Camera, expected: np.ndarray) -> Iterator[Attempt]:
         depth, rgb = self.map.raycast(camera, expected, SEEN_ONCE)
         if depth.any():
-            yield "model", Keyframe(self.view(rgb, depth, camera), expected, np.zeros(2)), expected
+            seen = Keyframe(self.view(rgb, depth, camera), expected, np.zeros(2))
+            yield Attempt("model", seen, expected)
 
-    def _search_attempts(self, camera: Camera) -> Iterator[tuple[str, Keyframe, np.ndarray]]:
+    def _known_places(self, view: View) -> Iterator[Attempt]:
+        """Keyframes of which the view's features are known, and where they say that it is."""
+        seen = places.features(view)
+        known = [keyframe.features for keyframe in self.keyframes]
+        for number in places.retrieved(seen, known, RECOVERY_KEYFRAMES):
+            located = places.locate(seen, known[number], view.camera)
+            if located is not None:
+                keyframe = self.keyframes[number]
+                expected = keyframe.T_world_camera @ located.T_place_view
+                yield Attempt("keyframe", keyframe, expected, True)
+
+    def _search_attempts(self, camera: Camera) -> Iterator[Attempt]:
         for _ in range(min(SEARCHED_AT_ONCE, len(self._searched))):
             pose = self._searched.pop()
             self._searched.insert(0, pose)

@@ -18,14 +18,14 @@ FLOORS = (
     "atomic camera clouds config encodings framing interpolation mesh_picture messages morphology"
     " naming pictures ply reconstruction unfamiliar",
     # Files and recordings, the map and the camera's motion.
-    "datasets files gating map_file meshing meshing_process odometry protocols tracking"
-    " trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",
+    "datasets files gating map_file meshing meshing_process odometry places protocols"
+    " tracking trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",
     # Networks and what they are judged by.
     "adversarial_losses anchoring boundaries checkpoints confidence consistency losses metrics"
     " networks recipes runtimes scan_band",
     # Arrays in, arrays out; and what measures that.
-    "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables map_evaluation"
-    " prediction slam tables training training_data training_stages training_state",
+    "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables kidnapping"
+    " map_evaluation prediction slam tables training training_data training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.
