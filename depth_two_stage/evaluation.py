@@ -47,7 +47,8 @@ class Plan:
     triangles is worth as a confidence; without points the mean depth of the training split.
     `temporal` measures from frame to frame. `colours` is how the network sees the image (recorded,
     inverted, night). With `slam`, `depth` (predicted or sensor) is fused
-    from `poses` (odometry, or given: the true ones).
+    from `poses` (odometry, or given: the true ones); `returns` are stamps (ns) at which a kidnapped
+    camera is back (`kidnapping`).
     """
 
     sparse: Sequence[str] = ("bernoulli:200",)
@@ -61,6 +62,7 @@ class Plan:
     depth: str = "predicted"
     poses: str = "odometry"
     mapping: MappingNodeParameters = field(default_factory=MappingNodeParameters)
+    returns: Sequence[int] = ()
     pictures: Path | None = None
     pictures_count: int = 12
 
@@ -144,7 +146,7 @@ class Row:
         self.slam = self.linear = self.reference = None
         if plan.slam:
             given = plan.poses == "given"
-            self.slam = SlamRun(plan.mapping, given)
+            self.slam = SlamRun(plan.mapping, given, plan.returns)
             self.reference = Reference(plan.mapping)
             if plan.baselines and given and plan.depth == "predicted":
                 self.linear = SlamRun(plan.mapping, given)

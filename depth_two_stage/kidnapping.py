@@ -52,7 +52,9 @@ class Kidnapping:
 
     def change(self, sample: Sample) -> Sample:
         """A sample as the camera sees it meanwhile."""
-        seen = {"rgb": np.full_like(sample.rgb, GREY if self.kind == "hand" else 0)}
+        # Nobody compares with a hand: such a frame has no true pose.
+        seen: dict = {"T_world_camera": None}
+        seen |= {"rgb": np.full_like(sample.rgb, GREY if self.kind == "hand" else 0)}
         for name in ("depth", "sparse"):
             image = getattr(sample, name)
             if image is not None:
