@@ -218,6 +218,11 @@ def rigid(T: np.ndarray) -> np.ndarray:
     return made
 
 
+def angle_degrees(T: np.ndarray) -> float:
+    """The angle of a transform's rotation, degrees."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(T[:3, :3]) - 1) / 2, -1, 1))))
+
+
 def power(T: np.ndarray, exponent: float) -> np.ndarray:
     """A share (or multiple) of a motion: rotation vector and translation scaled."""
     made = np.eye(4)

@@ -16,6 +16,7 @@ import numpy as np
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import MappingNodeParameters
+from depth_two_stage.odometry import angle_degrees
 from depth_two_stage.tracking import Tracker
 from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
 
@@ -23,6 +24,8 @@ from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
 LEVEL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 # A stamp that falls back by more is a restarted clock or bag; by less, a frame out of order.
 TIME_JUMP_NS = 1_000_000_000
+# Noise of given poses, which would be a great speed where two stamps nearly agree.
+POSE_NOISE_M, POSE_NOISE_DEGREES = 0.1, 5.0
 MIN_VALID = 0.02  # share of pixels with depth, below which a frame says nothing
 
 
@@ -70,8 +73,8 @@ class Step:
     """What became of a frame.
 
     ``T_world_camera`` float64 (4, 4), optical camera frame to the level world (None: lost or
-    dropped); ``reason`` is empty or says why it is lost, dropped or was not fused; ``covariance``
-    (6, 6) of x y z (m) and the rotation about x y z (rad), world axes.
+    dropped); ``reason`` is empty or says why it is lost, dropped or was not fused, or that the time
+    jumped; ``covariance`` (6, 6) of x y z (m) and the rotation about x y z (rad), world axes.
     """
 
     stamp: int
@@ -100,16 +103,18 @@ class Slam:
         self.counters: Counter[str] = Counter()
         self.start = LEVEL
         self._last_stamp: int | None = None
+        self._given: tuple[int, np.ndarray] | None = None  # the last given pose, used or not
 
     def process(self, frame: Frame, T_world_camera: np.ndarray | None = None) -> Step:
         """Track one frame, or take its given pose, and fuse it.
 
         Nothing is fused of a frame that is lost, out of order, given an impossible pose, without
-        depth, or whose scale is off by more than ``slam.max_scale_residual``.
+        depth, or whose scale is off by more than ``slam.max_scale_residual``. A given pose that
+        jumps is refused; when the next one agrees with it the poses are believed again.
         """
         self.counters["frames"] += 1
         # Frames whose stamp does not follow the last one's.
-        refusal = self._check_stamp(frame.stamp)
+        refusal, jump = self._check_stamp(frame.stamp)
         if refusal:
             return self._dropped(frame, "out_of_order", refusal)
         # Pose.
@@ -118,19 +123,26 @@ class Slam:
         view = self.tracker.view(frame.rgb, frame.depth, frame.camera)
         if T_world_camera is not None:
             try:
-                pose = self.tracker.follow(view, frame.stamp, check_pose("pose", T_world_camera))
+                T_given = check_pose("pose", T_world_camera)
             except MapError as error:
                 return self._dropped(frame, "bad_pose", str(error))
+            leap = self._check_speed(frame.stamp, T_given)
+            if leap:
+                return self._dropped(frame, "pose_jumps", leap)
+            pose = self.tracker.follow(view, frame.stamp, T_given)
         elif view.valid_share < MIN_VALID:
             pose = self.tracker.lose(f"depth in {view.valid_share:.1%} of the pixels")
         elif self.tracker.empty:
             pose = self.tracker.follow(view, frame.stamp, self.start)
         else:
+            if self.tracker.after_gap(frame.stamp):
+                self.counters["gaps"] += 1
             pose = self.tracker.track(view, frame.stamp)
         timings["track"] = 1e3 * (time.perf_counter() - begin)
         if pose.T_world_camera is None:
             self.counters["lost"] += 1
-            return Step(frame.stamp, None, True, pose.reason, False, timings_ms=timings)
+            reason = "; ".join(filter(None, (jump, pose.reason)))
+            return Step(frame.stamp, None, True, reason, False, timings_ms=timings)
         self.counters["tracked"] += 1
         self.trajectory.append((frame.stamp, pose.T_world_camera))
         # Fusion.
@@ -143,7 +155,7 @@ class Slam:
             frame.stamp,
             pose.T_world_camera,
             False,
-            reason,
+            "; ".join(filter(None, (jump, reason))),
             not reason,
             keyframe,
             pose.covariance,
@@ -163,7 +175,7 @@ class Slam:
         self.map.clear()
         self.tracker.clear()
         self.trajectory.clear()
-        self._last_stamp = None
+        self._last_stamp = self._given = None
 
     def load(self, path: str) -> None:
         """Go on with a saved map; MapError leaves everything untouched.
@@ -174,17 +186,42 @@ class Slam:
         self.tracker.clear()
         self.tracker.search([T for _, T in trajectory] or [LEVEL])
         self.trajectory[:] = trajectory
-        self._last_stamp = None
+        self._last_stamp = self._given = None
 
-    def _check_stamp(self, stamp: int) -> str:
-        """Why a frame of this stamp cannot be used; empty when it can."""
+    def _check_stamp(self, stamp: int) -> tuple[str, str]:
+        """Why a frame of this stamp cannot be used (empty when it can), and how the time jumped."""
         last = self._last_stamp
         if last is not None and last - TIME_JUMP_NS < stamp <= last:
-            return f"stamp: expected one after {last} ns, got {stamp}"
+            return f"stamp: expected one after {last} ns, got {stamp}", ""
+        jump = ""
         if last is not None and stamp <= last:
             self.counters["time_jumps"] += 1
             self.tracker.restart()
+            self._given = None
+            jump = f"time went back by {(last - stamp) * 1e-9:.1f} s, the camera is looked for anew"
         self._last_stamp = stamp
+        return "", jump
+
+    def _check_speed(self, stamp: int, T_world_camera: np.ndarray) -> str:
+        """Why a given pose cannot follow the one given before; empty when it can."""
+        before, self._given = self._given, (stamp, T_world_camera)
+        if before is None:
+            return ""
+        seconds = (stamp - before[0]) * 1e-9
+        motion = np.linalg.inv(before[1]) @ T_world_camera
+        moved = float(np.linalg.norm(motion[:3, 3]))
+        turned = angle_degrees(motion)
+        limits = self.parameters.slam
+        if moved > POSE_NOISE_M + limits.max_speed * seconds:
+            return (
+                f"pose: expected at most {limits.max_speed:g} m/s (slam.max_speed), "
+                f"got {moved:.2f} m in {seconds:.3f} s"
+            )
+        if turned > POSE_NOISE_DEGREES + limits.max_turn_rate * seconds:
+            return (
+                f"pose: expected at most {limits.max_turn_rate:g} degrees/s (slam.max_turn_rate), "
+                f"got {turned:.0f} degrees in {seconds:.3f} s"
+            )
         return ""
 
     def _fuse(self, frame: Frame, T_world_camera: np.ndarray) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from depth_two_stage import places
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import OdometryParameters, SlamParameters
-from depth_two_stage.odometry import Odometry, View, power
+from depth_two_stage.odometry import Odometry, View, angle_degrees, power
 from depth_two_stage.tsdf import TsdfMap
 
 MOST_EXTRAPOLATION = 3.0  # frame periods over which the motion is taken to go on
@@ -254,10 +254,9 @@ class Tracker:
 
     def _near(self, keyframe: Keyframe, T_world_camera: np.ndarray) -> bool:
         motion = np.linalg.inv(keyframe.T_world_camera) @ T_world_camera
-        cosine = np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1)
         return (
             np.linalg.norm(motion[:3, 3]) < self.slam.keyframe_distance
-            and np.degrees(np.arccos(cosine)) < self.slam.keyframe_angle
+            and angle_degrees(motion) < self.slam.keyframe_angle
         )
 
     def _farthest(self, T_world_camera: np.ndarray) -> Keyframe:

@@ -78,6 +78,18 @@ class SlamParameters:
     max_scale_residual: float = parameter(
         0.2, "Frames whose scale is off by more are not fused (share).", low=0.0, high=100.0
     )
+    max_speed: float = parameter(
+        50.0,
+        "A given pose that is farther from the one given before is refused, m/s.",
+        low=0.1,
+        high=1000.0,
+    )
+    max_turn_rate: float = parameter(
+        1000.0,
+        "A given pose that is turned further from the one given before is refused, degrees/s.",
+        low=1.0,
+        high=100000.0,
+    )
 
 
 @dataclass(frozen=True)
