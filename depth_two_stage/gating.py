@@ -117,6 +117,13 @@ class Gate:
         self._fitness: deque[float] = deque(maxlen=USUAL_STEPS)
         self._noise: deque[float] = deque(maxlen=USUAL_STEPS)
 
+    def copy(self) -> Gate:
+        """A gate that has learned as much and learns on by itself."""
+        gate = Gate(self.parameters)
+        gate._fitness.extend(self._fitness)
+        gate._noise.extend(self._noise)
+        return gate
+
     @property
     def tolerance(self) -> float:
         """Share of the range within which two depths are one surface."""

@@ -112,6 +112,15 @@ class Odometry:
         """A frame prepared for `align`."""
         return View(rgb, depth, camera, self.parameters.width, self.parameters.max_range)
 
+    def copy(self) -> Odometry:
+        """One for another thread that has learned as much; of keyframes at least what of frames."""
+        made = Odometry(self.parameters)
+        made._gates = {kind: gate.copy() for kind, gate in self._gates.items()}
+        for kind in ("frame", "model"):
+            if "keyframe" not in made._gates and kind in made._gates:
+                made._gates["keyframe"] = made._gates[kind].copy()
+        return made
+
     def align(
         self, reference: View, frame: View, guess: np.ndarray | None = None, kind: str = "frame"
     ) -> Motion:
@@ -153,6 +162,24 @@ class Odometry:
         if not np.isfinite(T).all():
             raise RuntimeError("expected a finite motion, got NaN")
         return rigid(T)
+
+    def information(
+        self, reference: View, frame: View, T_reference_frame: np.ndarray
+    ) -> np.ndarray:
+        """How well two views fix the motion between them, as a pose graph wants it (6, 6)."""
+        import open3d as o3d
+        import open3d.core as o3c
+
+        matrix = o3d.t.pipelines.odometry.compute_odometry_information_matrix(
+            frame.image.depth,
+            reference.seen_by(frame.camera).image.depth,
+            o3c.Tensor(frame.camera.K),
+            o3c.Tensor(np.ascontiguousarray(T_reference_frame, np.float64)),
+            DEPTH_OUTLIER,
+            1.0,
+            self.parameters.max_range,
+        )
+        return matrix.cpu().numpy().astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ SAME_BITS = 64  # of a descriptor's 256 that may differ
 RATIO = 0.8  # a match is better than the second best by so much (Lowe 2004)
 MIN_VOTES = 8  # descriptors that a place must share to be looked at
 MIN_INLIERS = 15
+FEW = 50  # features of a view or place that say nothing against a motion
 MIN_INLIER_SHARE = 0.3  # of the matches
 REPROJECTION = 0.01  # of the image's width: largest error of an inlier
 RANSAC_ROUNDS = 300
@@ -144,6 +145,23 @@ def locate(view: Features, place: Features, camera: Camera) -> Located | None:
     if np.median(np.abs(z[there] - seen[there]) / seen[there]) > DEPTH_AGREES:
         return None
     return Located(rigid(np.linalg.inv(T_view_place)), len(inliers))
+
+
+def confirms(view: Features, place: Features, T_place_view: np.ndarray, camera: Camera) -> bool:
+    """Whether matched features say that a motion is right; True where there is little to match.
+
+    Depth alone takes one corner of a room for another; ``camera`` is the view's.
+    """
+    solid = np.flatnonzero(place.solid)
+    if min(len(solid), len(view.pixels)) < FEW:
+        return True
+    i, j = _matches(view.descriptors, place.descriptors[solid])
+    T = np.linalg.inv(T_place_view)
+    points = place.points[solid[j]].astype(np.float64) @ T[:3, :3].T + T[:3, 3]
+    front = points[:, 2] > 1e-3
+    uv, _ = camera.pixels(points[front])
+    off = np.linalg.norm(uv - view.pixels[i[front]], axis=1)
+    return int((off < 2 * REPROJECTION * camera.width).sum()) >= MIN_VOTES
 
 
 def _matches(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

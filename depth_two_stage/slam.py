@@ -16,7 +16,8 @@ import numpy as np
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import MappingNodeParameters
-from depth_two_stage.odometry import angle_degrees
+from depth_two_stage.loop_closure import LoopCloser
+from depth_two_stage.odometry import View, angle_degrees
 from depth_two_stage.tracking import Tracker
 from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
 
@@ -90,18 +91,27 @@ class Step:
 class Slam:
     """``Slam(parameters).process(frame[, T_world_camera]) -> Step``.
 
+    Loops are closed within the frame that finds them, so that two runs agree, or, ``background``,
+    by a thread that delays no frame; `close` ends it.
+
     Attributes: ``map`` (`tsdf.TsdfMap`), ``trajectory`` (list of (stamp ns, T_world_camera)),
     ``counters`` (frames, tracked, fused, lost, and one for each cause of a drop), ``start``
     (T_world_camera (4, 4) of the first frame by own odometry: a level camera).
     """
 
-    def __init__(self, parameters: MappingNodeParameters | None = None) -> None:
+    def __init__(
+        self, parameters: MappingNodeParameters | None = None, background: bool = False
+    ) -> None:
         self.parameters = parameters or MappingNodeParameters()
         self.map = TsdfMap(self.parameters.tsdf, self.parameters.pose.map_frame)
         self.tracker = Tracker(self.parameters.odometry, self.parameters.slam, self.map)
         self.trajectory: list[tuple[int, np.ndarray]] = []
         self.counters: Counter[str] = Counter()
         self.start = LEVEL
+        self._loops: LoopCloser | None = None
+        if self.parameters.slam.loop_closure:
+            self._loops = LoopCloser(self.parameters, self.tracker.odometry, background)
+        self._hanging: list[tuple[int, np.ndarray]] = []  # node, T_node_camera of each pose
         self._last_stamp: int | None = None
         self._given: tuple[int, np.ndarray] | None = None  # the last given pose, used or not
 
@@ -129,6 +139,8 @@ class Slam:
             leap = self._check_speed(frame.stamp, T_given)
             if leap:
                 return self._dropped(frame, "pose_jumps", leap)
+            if self._loops is not None:  # such poses are not ours to correct
+                self._loops.clear(active=False)
             pose = self.tracker.follow(view, frame.stamp, T_given)
         elif view.valid_share < MIN_VALID:
             pose = self.tracker.lose(f"depth in {view.valid_share:.1%} of the pixels")
@@ -151,9 +163,13 @@ class Slam:
         timings["fuse"] = 1e3 * (time.perf_counter() - begin)
         # Keyframes, for recovery.
         keyframe = not reason and self.tracker.keep(view, pose.T_world_camera)
+        # Loops, which correct the past and this pose.
+        begin = time.perf_counter()
+        T_now = self._close_loops(frame, view, pose.T_world_camera, fused=not reason)
+        timings["loops"] = 1e3 * (time.perf_counter() - begin)
         return Step(
             frame.stamp,
-            pose.T_world_camera,
+            T_now,
             False,
             "; ".join(filter(None, (jump, reason))),
             not reason,
@@ -167,6 +183,7 @@ class Slam:
         return {
             **self.counters,
             "keyframes": len(self.tracker.keyframes),
+            **({} if self._loops is None else self._loops.statistics()),
             **self.map.statistics(),
         }
 
@@ -174,6 +191,7 @@ class Slam:
         """Forget map, keyframes and trajectory; the next frame starts a new level world."""
         self.map.clear()
         self.tracker.clear()
+        self._forget_loops(active=True)
         self.trajectory.clear()
         self._last_stamp = self._given = None
 
@@ -185,8 +203,44 @@ class Slam:
         trajectory = self.map.load(path)
         self.tracker.clear()
         self.tracker.search([T for _, T in trajectory] or [LEVEL])
+        self._forget_loops(active=False)  # no frames are left from which it could be built again
         self.trajectory[:] = trajectory
         self._last_stamp = self._given = None
+
+    def close(self) -> None:
+        """End the thread of the loops, if there is one."""
+        if self._loops is not None:
+            self._loops.close()
+
+    def _forget_loops(self, active: bool) -> None:
+        self._hanging.clear()
+        if self._loops is not None:
+            self._loops.clear(active)
+
+    def _close_loops(
+        self, frame: Frame, view: View, T_world_camera: np.ndarray, fused: bool
+    ) -> np.ndarray:
+        """Look for loops and take over what they correct → the frame's pose after that."""
+        loops, tracker, correction = self._loops, self.tracker, None
+        if loops is None or not loops.active:
+            return T_world_camera
+        if fused:
+            images = frame.rgb, frame.depth, frame.confidence
+            correction = loops.follow(images, view, T_world_camera, tracker.origin, tracker.anchor)
+        base = tracker.hangs_from
+        if base is None:  # nothing was fused yet: a pose that nothing corrects
+            self._hanging.append((-1, T_world_camera))
+            return T_world_camera
+        self._hanging.append((base.node, np.linalg.inv(base.T_world_camera) @ T_world_camera))
+        if correction is None:
+            return T_world_camera
+        self.map.adopt(correction.map)
+        tracker.correct(correction.poses)
+        nodes, motions = zip(*self._hanging, strict=True)
+        poses = np.array([*correction.poses, np.eye(4)])[list(nodes)] @ np.array(motions)
+        stamps = [stamp for stamp, _ in self.trajectory]
+        self.trajectory[:] = zip(stamps, poses, strict=True)
+        return poses[-1]
 
     def _check_stamp(self, stamp: int) -> tuple[str, str]:
         """Why a frame of this stamp cannot be used (empty when it can), and how the time jumped."""

@@ -3,14 +3,14 @@
 
 The reference is chosen by ``odometry.reference``: the frame before, the last keyframe, or the map
 seen from the expected pose. When the motion against it is refused, the frame before and then the
-map (for a keyframe) or the last keyframe are tried, then the places that its features know
-(`places`); when all refuse, the frame is lost. The next ones are tried against places first, then
-against the keyframes that look most like them.
+last keyframe are tried, then the places that its features know (`places`), for a keyframe also the
+map; when all refuse, the frame is lost. The next ones are tried against places first, then against
+the keyframes that look most like them; where the camera is found again features must say so too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 from depth_two_stage import places
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import OdometryParameters, SlamParameters
-from depth_two_stage.odometry import Odometry, View, angle_degrees, power
+from depth_two_stage.odometry import Motion, Odometry, View, angle_degrees, power
 from depth_two_stage.tsdf import TsdfMap
 
 MOST_EXTRAPOLATION = 3.0  # frame periods over which the motion is taken to go on
@@ -48,6 +48,7 @@ class Keyframe:
     view: View
     T_world_camera: np.ndarray
     variance: np.ndarray  # (2,) of translation (m²) and rotation (rad²)
+    node: int | None = None  # of the pose graph
 
     @cached_property
     def thumbnail(self) -> np.ndarray:
@@ -63,7 +64,7 @@ class Keyframe:
 class Attempt(NamedTuple):
     """A reference to align a frame with, and where the camera (T_world_camera) is expected.
 
-    ``found``: the camera was looked for, the pose is no continuation of the last one.
+    ``found``: the camera was looked for, whatever the last pose was.
     """
 
     kind: str
@@ -98,12 +99,33 @@ class Tracker:
         self._stamp = 0
         self._velocity: tuple[np.ndarray, int] | None = None  # motion, ns
         self._anchor: Keyframe | None = None  # the keyframe tracked against
+        self.origin: Keyframe | None = None  # the one by which the last frame's pose was found
         self._searched: list[np.ndarray] = []
+        self._seen: tuple[View, places.Features] | None = None
 
     @property
     def empty(self) -> bool:
         """True when there is nothing yet to track against."""
         return self._last is None and not self._searched
+
+    @property
+    def anchor(self) -> Keyframe | None:
+        """The keyframe against which the next frame is tracked."""
+        return self._anchor
+
+    @property
+    def hangs_from(self) -> Keyframe | None:
+        """The keyframe with which the last frame moves: itself if it is one."""
+        last = self._last
+        return self.origin if last is None or last.node is None else last
+
+    def correct(self, poses: Sequence[np.ndarray]) -> None:
+        """Take new poses T_world_keyframe (4, 4) of the graph's nodes."""
+        base = self.hangs_from
+        T = poses[base.node] @ np.linalg.inv(base.T_world_camera)
+        self._last.T_world_camera = T @ self._last.T_world_camera
+        for keyframe in (*self.keyframes, self._anchor, base):
+            keyframe.T_world_camera = poses[keyframe.node]
 
     def search(self, poses: list[np.ndarray]) -> None:
         """Look for the camera near these poses of the map, the last one first."""
@@ -136,16 +158,21 @@ class Tracker:
     def track(self, view: View, stamp: int) -> Pose:
         """The pose of a frame by odometry; the first motion that the gate believes."""
         reason = "nothing to track against"
+        looking = self.lost or self.after_gap(stamp)
         for kind, reference, expected, found in self._attempts(view, stamp):
             motion = self.odometry.align(
                 reference.view, view, np.linalg.inv(reference.T_world_camera) @ expected, kind
             )
             if motion.accepted:
                 T = reference.T_world_camera @ motion.T_reference_frame
+                if (looking or found) and not self._confirmed(kind, view, reference, motion):
+                    continue
                 if found:
-                    self.restart()
                     self._anchor = reference
+                    if looking:
+                        self.restart()
                 variance = reference.variance + np.square(motion.verdict.sigma)
+                self.origin = reference if kind == "keyframe" else self.hangs_from
                 self._arrive(view, stamp, T, variance)
                 return Pose(T, covariance=np.diag(np.repeat(variance, 3)))
             if reason == "nothing to track against":
@@ -194,13 +221,25 @@ class Tracker:
         yield Attempt("frame", last, expected)
         if self._velocity is not None:
             yield Attempt("frame", last, last.T_world_camera)
-        if self.parameters.reference != "keyframe":
-            if self._anchor is not None and self._anchor is not last:
-                yield Attempt("keyframe", self._anchor, expected)
-        else:
-            yield from self._model_attempt(view.camera, expected)
+        by_keyframe = self.parameters.reference == "keyframe"
+        if not by_keyframe and self._anchor is not None and self._anchor is not last:
+            yield Attempt("keyframe", self._anchor, expected)
         if not gap:
             yield from self._known_places(view)
+        if by_keyframe:
+            yield from self._model_attempt(view.camera, expected)
+
+    def _features(self, view: View) -> places.Features:
+        if self._seen is None or self._seen[0] is not view:
+            self._seen = view, places.features(view)
+        return self._seen[1]
+
+    def _confirmed(self, kind: str, view: View, reference: Keyframe, motion: Motion) -> bool:
+        """Whether the features too say that the camera is there; a map's picture has few."""
+        T = motion.T_reference_frame
+        return kind == "model" or places.confirms(
+            self._features(view), reference.features, T, view.camera
+        )
 
     def _model_attempt(self, camera: Camera, expected: np.ndarray) -> Iterator[Attempt]:
         depth, rgb = self.map.raycast(camera, expected, SEEN_ONCE)
@@ -210,7 +249,7 @@ class Tracker:
 
     def _known_places(self, view: View) -> Iterator[Attempt]:
         """Keyframes of which the view's features are known, and where they say that it is."""
-        seen = places.features(view)
+        seen = self._features(view)
         known = [keyframe.features for keyframe in self.keyframes]
         for number in places.retrieved(seen, known, RECOVERY_KEYFRAMES):
             located = places.locate(seen, known[number], view.camera)

@@ -18,8 +18,9 @@ FLOORS = (
     "atomic camera clouds config encodings framing interpolation mesh_picture messages morphology"
     " naming pictures ply reconstruction unfamiliar",
     # Files and recordings, the map and the camera's motion.
-    "datasets files gating map_file meshing meshing_process odometry places protocols"
-    " tracking trajectories tsdf tsdf_blocks tsdf_fusion tsdf_views",
+    "datasets files gating kept_frames loop_closure loop_search map_file meshing meshing_process"
+    " odometry places pose_graph protocols tracking trajectories tsdf tsdf_blocks tsdf_fusion"
+    " tsdf_views",
     # Networks and what they are judged by.
     "adversarial_losses anchoring boundaries checkpoints confidence consistency losses metrics"
     " networks recipes runtimes scan_band",

@@ -57,7 +57,7 @@ class MappingNode(Node):
         self._watchdog = Watchdog(self.get_logger().warning, "frames")
         self._camera_frame = ""
 
-        self._slam = Slam(values)
+        self._slam = Slam(values, background=True)
         if values.map.load:
             self._load(values.map.load)
         # A copy: asking the map would wait for the frame that is being fused.
@@ -287,6 +287,7 @@ class MappingNode(Node):
             self._news.notify_all()
         self._pool.shutdown(wait=True)
         self._map_services.close()
+        self._slam.close()
         path = self.parameters.map.save_on_exit
         if path:
             try:
