@@ -17,7 +17,7 @@ import numpy as np
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import MappingNodeParameters
 from depth_two_stage.loop_closure import LoopCloser
-from depth_two_stage.odometry import View, angle_degrees
+from depth_two_stage.odometry import View, angle_degrees, rigid
 from depth_two_stage.tracking import Tracker
 from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
 
@@ -96,7 +96,9 @@ class Slam:
 
     Attributes: ``map`` (`tsdf.TsdfMap`), ``trajectory`` (list of (stamp ns, T_world_camera)),
     ``counters`` (frames, tracked, fused, lost, and one for each cause of a drop), ``start``
-    (T_world_camera (4, 4) of the first frame by own odometry: a level camera).
+    (T_world_camera (4, 4) of the first frame by own odometry: a level camera), ``T_world_odom``
+    (4, 4), what loops have moved the camera by: inv(T_world_odom) · T_world_camera goes on
+    without a jump when the map is corrected.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Slam:
         self.trajectory: list[tuple[int, np.ndarray]] = []
         self.counters: Counter[str] = Counter()
         self.start = LEVEL
+        self.T_world_odom = np.eye(4)
         self._loops: LoopCloser | None = None
         if self.parameters.slam.loop_closure:
             self._loops = LoopCloser(self.parameters, self.tracker.odometry, background)
@@ -214,6 +217,7 @@ class Slam:
 
     def _forget_loops(self, active: bool) -> None:
         self._hanging.clear()
+        self.T_world_odom = np.eye(4)
         if self._loops is not None:
             self._loops.clear(active)
 
@@ -240,6 +244,7 @@ class Slam:
         poses = np.array([*correction.poses, np.eye(4)])[list(nodes)] @ np.array(motions)
         stamps = [stamp for stamp, _ in self.trajectory]
         self.trajectory[:] = zip(stamps, poses, strict=True)
+        self.T_world_odom = rigid(poses[-1] @ np.linalg.inv(T_world_camera) @ self.T_world_odom)
         return poses[-1]
 
     def _check_stamp(self, stamp: int) -> tuple[str, str]:

@@ -60,6 +60,9 @@ def test_a_loop_is_closed(walk, background):
     assert np.mean(now) < 0.6 * np.mean(then)
     assert [stamp for stamp, _ in core.trajectory] == [step.stamp for step in steps]
     np.testing.assert_array_equal(core.trajectory[-1][1], steps[-1].T_world_camera)
+    # What is published as odometry went on as before: the correction is apart.
+    T_odom = np.linalg.inv(core.T_world_odom) @ steps[-1].T_world_camera
+    assert off(T_odom, true[-1]) > 5
     # The map is the corrected poses' and whole: seen from a pose long before the loop it agrees.
     index = 23
     depth, _ = core.map.raycast(frames[index].camera, core.trajectory[index][1])

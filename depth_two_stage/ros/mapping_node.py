@@ -222,6 +222,7 @@ class MappingNode(Node):
         if not step.fused and step.reason:
             self.drops.add("not fused", f"not fused: {step.reason}")
         self._last_stamp = frame.stamp
+        self._motion.correct(self._slam.T_world_odom)
         try:
             self._motion.publish(
                 step.T_world_camera, step.covariance, frame.stamp, frame_id, self._poses.frame
