@@ -9,7 +9,9 @@ comes meanwhile moves as rigidly as the keyframe from which it hangs.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 
@@ -59,7 +61,10 @@ class LoopCloser:
         self.parameters = parameters
         self.odometry = odometry
         self.kept = KeptFrames(parameters.slam.loop_memory_mb)
-        self._search = LoopSearch(parameters, self.kept, self._graph, apart=background)
+        self._idle = Event()
+        self._search = LoopSearch(
+            parameters, self.kept, self._graph, self._idle if background else None
+        )
         self._pool = ThreadPoolExecutor(1, "loop-closure") if background else None
         self._cancel = Event()
         self.clear()
@@ -98,6 +103,15 @@ class LoopCloser:
             "kept_frames_mb": self.kept.size / 1e6,
             "kept_frames_thinned": self.kept.dropped,
         }
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """While a frame is worked on, the thread holds back."""
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._idle.set()
 
     def follow(
         self,

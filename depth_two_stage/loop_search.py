@@ -24,6 +24,7 @@ from depth_two_stage.tsdf import TsdfMap
 
 NEIGHBOURS = 4  # keyframes so few edges away are no loop
 CANDIDATES = 3  # places compared with a frame
+LONGEST_WAIT = 0.2  # s for a pause between two frames, before a map that is built goes on
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class LoopSearch:
     """`examine` a check; it changes nothing but what it returns, so that any thread may do it.
 
     ``present`` answers the graph of now: frames that come while a map is built are in it.
-    ``apart``: the graph is optimised in a process of its own.
+    ``idle`` (None: this is the frames' own thread) is set between two frames: then a map is built,
+    because two threads of NumPy hold each other up; the graph is optimised by another process.
     """
 
     def __init__(
@@ -86,12 +88,13 @@ class LoopSearch:
         parameters: MappingNodeParameters,
         kept: KeptFrames,
         present: Callable[[], Graph],
-        apart: bool,
+        idle: Event | None = None,
     ) -> None:
         self.parameters = parameters
         self.kept = kept
         self._present = present
-        self._optimise = optimised_apart if apart else optimised
+        self._idle = idle
+        self._optimise = optimised if idle is None else optimised_apart
 
     def examine(self, check: Check, graph: Graph, cancel: Event) -> Outcome:
         """Look for loops of a frame, and for what they change."""
@@ -171,6 +174,8 @@ class LoopSearch:
         for frame in self.kept.since(last):
             if frame.node >= len(poses) or (cancel is not None and cancel.is_set()):
                 break
+            if self._idle is not None and cancel is not None:
+                self._idle.wait(LONGEST_WAIT)
             rgb, depth, weight = frame.images()
             T_world_frame = poses[frame.node] @ frame.T_node_frame
             map.integrate(depth, rgb, frame.camera, T_world_frame, weight)

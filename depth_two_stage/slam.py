@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,6 +126,10 @@ class Slam:
         depth, or whose scale is off by more than ``slam.max_scale_residual``. A given pose that
         jumps is refused; when the next one agrees with it the poses are believed again.
         """
+        with nullcontext() if self._loops is None else self._loops.frame():
+            return self._process(frame, T_world_camera)
+
+    def _process(self, frame: Frame, T_world_camera: np.ndarray | None) -> Step:
         self.counters["frames"] += 1
         # Frames whose stamp does not follow the last one's.
         refusal, jump = self._check_stamp(frame.stamp)

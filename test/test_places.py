@@ -61,6 +61,20 @@ def test_a_place_is_known_again_and_located(room, elsewhere):
         assert all(places.locate(seen, place, sample.camera) is None for place in known)
 
 
+def test_features_confirm_a_motion_or_refuse_it(room):
+    """As after dense odometry has found depths that agree, which those of any corner do."""
+    place, seen = places.features(view(room[4])), places.features(view(room[6]))
+    true = np.linalg.inv(room[4].T_world_camera) @ room[6].T_world_camera
+    assert places.confirms(seen, place, true, room[6].camera)
+    wrong = true.copy()
+    wrong[:3, :3] = cv2.Rodrigues(np.array([0, 0.15, 0]))[0] @ wrong[:3, :3]
+    assert not places.confirms(seen, place, wrong, room[6].camera)
+    behind = true @ np.diag([-1.0, 1, -1, 1])
+    assert not places.confirms(seen, place, behind, room[6].camera)
+    # Where there is hardly anything to match, features say nothing against it.
+    assert places.confirms(places.NONE, place, wrong, room[6].camera)
+
+
 def test_views_that_show_nothing_are_no_places(room):
     known = places.features(view(room[0]))
     flat = Odometry().view(np.zeros_like(room[0].rgb), room[0].depth, room[0].camera)
