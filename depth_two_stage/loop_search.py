@@ -97,20 +97,24 @@ class LoopSearch:
         self._optimise = optimised if idle is None else optimised_apart
 
     def examine(self, check: Check, graph: Graph, cancel: Event) -> Outcome:
-        """Look for loops of a frame, and for what they change."""
-        outcome = Outcome(check)
+        """Look for loops of a frame, and for what they change.
+
+        What cannot be done (no solution, no memory for a second map) is said in ``failure``.
+        """
         if cancel.is_set():
-            return outcome
+            return Outcome(check)
         try:
-            loops = self._loops(check, graph)
-            shift = self.parameters.slam.loop_shift
-            if not any(moved(loop.error(graph.poses)) > shift for loop in loops):
-                outcome.loops = loops
-                return outcome
-            poses, kept = self._optimise(graph.poses, [*graph.edges, *loops])
+            return self._examined(check, graph, cancel)
         except RuntimeError as error:  # Open3D's, and `pose_graph.PoseGraphError`
-            outcome.failure = str(error)
+            return Outcome(check, failure=str(error))
+
+    def _examined(self, check: Check, graph: Graph, cancel: Event) -> Outcome:
+        outcome, shift = Outcome(check), self.parameters.slam.loop_shift
+        loops = self._loops(check, graph)
+        if not any(moved(loop.error(graph.poses)) > shift for loop in loops):
+            outcome.loops = loops
             return outcome
+        poses, kept = self._optimise(graph.poses, [*graph.edges, *loops])
         # Older loops stay: what is against them now may turn out to be wrong itself.
         outcome.loops = [
             loop for loop, good in zip(loops, kept[len(graph.edges) :], strict=True) if good

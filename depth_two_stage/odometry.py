@@ -127,13 +127,16 @@ class Odometry:
         """Motion T_reference_frame from a guess (None: no motion), gated as its kind usually is."""
         guess = np.eye(4) if guess is None else guess
         reference = reference.seen_by(frame.camera)
+        gate = self._gates.setdefault(kind, Gate(self.parameters))
         try:
             T = self.estimate(reference, frame, guess)
+            looked = gate.look(reference.check, frame.check, T)
+            if looked.reason:  # the way back, half of the time, would change nothing
+                return Motion(T, looked)
             back = self.estimate(frame, reference, np.linalg.inv(guess))
         except RuntimeError as error:  # Open3D: "singular 6x6 linear system"
             return Motion(guess, Verdict(f"odometry failed: {_first_line(error)}"))
-        gate = self._gates.setdefault(kind, Gate(self.parameters))
-        return Motion(T, gate.judge(reference.check, frame.check, T, T @ back))
+        return Motion(T, gate.judge_way(looked, reference.check, frame.check, T @ back))
 
     def estimate(self, reference: View, frame: View, guess: np.ndarray) -> np.ndarray:
         """T_reference_frame (4, 4) by Open3D, not gated; RuntimeError when it has no solution."""

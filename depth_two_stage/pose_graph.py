@@ -25,7 +25,7 @@ PRUNED_BELOW = 0.25  # weight of a loop that is taken out (Open3D's default)
 LEAST_REACH = 0.05  # m
 LOOKED_AT = 2.0  # m ahead: how far a point there moves counts a turn as a shift
 DRIFT = 0.03  # of the way: what odometry is believed to err at most
-PATIENCE = 120.0  # s, for the process
+PATIENCE = 30.0  # s, for the process
 
 
 @dataclass(frozen=True)
