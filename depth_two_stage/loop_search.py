@@ -19,7 +19,7 @@ from depth_two_stage import places
 from depth_two_stage.config import MappingNodeParameters
 from depth_two_stage.kept_frames import KeptFrame, KeptFrames
 from depth_two_stage.odometry import Odometry, View
-from depth_two_stage.pose_graph import Edge, hops, moved, optimised, optimised_apart
+from depth_two_stage.pose_graph import Edge, hops, moved, optimised, optimised_apart, plausible
 from depth_two_stage.tsdf import TsdfMap
 
 NEIGHBOURS = 4  # keyframes so few edges away are no loop
@@ -110,7 +110,9 @@ class LoopSearch:
 
     def _examined(self, check: Check, graph: Graph, cancel: Event) -> Outcome:
         outcome, shift = Outcome(check), self.parameters.slam.loop_shift
-        loops = self._loops(check, graph)
+        found = self._loops(check, graph)
+        loops = [loop for loop in found if plausible(loop, graph.poses)]
+        outcome.pruned = len(found) - len(loops)
         if not any(moved(loop.error(graph.poses)) > shift for loop in loops):
             outcome.loops = loops
             return outcome
@@ -119,7 +121,7 @@ class LoopSearch:
         outcome.loops = [
             loop for loop, good in zip(loops, kept[len(graph.edges) :], strict=True) if good
         ]
-        outcome.pruned = len(loops) - len(outcome.loops)
+        outcome.pruned += len(loops) - len(outcome.loops)
         shifts = (moved(np.linalg.inv(a) @ b) for a, b in zip(graph.poses, poses, strict=True))
         if outcome.loops and max(shifts) > shift and not cancel.is_set():
             outcome.poses = poses

@@ -24,6 +24,7 @@ import numpy as np
 PRUNED_BELOW = 0.25  # weight of a loop that is taken out (Open3D's default)
 LEAST_REACH = 0.05  # m
 LOOKED_AT = 2.0  # m ahead: how far a point there moves counts a turn as a shift
+LEAST_DRIFT = 0.2  # m
 DRIFT = 0.03  # of the way: what odometry is believed to err at most
 PATIENCE = 30.0  # s, for the process
 
@@ -59,19 +60,31 @@ def moved(T: np.ndarray) -> float:
     return float(max(np.linalg.norm(there), np.linalg.norm(T[:3, 3])))
 
 
+def ways(poses: Sequence[np.ndarray]) -> np.ndarray:
+    """How far (m) the camera had come at each of the poses (4, 4), turns included."""
+    steps = [moved(np.linalg.inv(a) @ b) for a, b in pairwise(poses)]
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def plausible(loop: Edge, poses: Sequence[np.ndarray]) -> bool:
+    """Whether odometry can have erred as much as a loop says on the way between its ends."""
+    way = ways(poses)
+    most = LEAST_DRIFT + DRIFT * abs(way[loop.source] - way[loop.target])
+    return bool(moved(loop.error(poses)) <= most)
+
+
 def reach(edges: Sequence[Edge], poses: Sequence[np.ndarray]) -> float:
     """How far (m) a motion may be off on average for the loops still to be believed.
 
-    Drift of a share of the way, turns included, spreads over its n motions, of which the squares
-    add up: the longest loop tolerates DRIFT · way / √n a motion.
+    Drift of a share of the way spreads over its n motions, of which the squares add up: the longest
+    loop tolerates DRIFT · way / √n a motion.
     """
-    ways = np.array([moved(np.linalg.inv(a) @ b) for a, b in pairwise(poses)])
+    way = ways(poses)
     far = [
-        DRIFT * ways[min(e.source, e.target) : max(e.source, e.target)].sum()
-        / np.sqrt(max(1, abs(e.source - e.target)))
+        DRIFT * abs(way[e.source] - way[e.target]) / np.sqrt(max(1, abs(e.source - e.target)))
         for e in edges
         if e.loop
-    ]  # fmt: skip
+    ]
     return max([LEAST_REACH, *far])
 
 

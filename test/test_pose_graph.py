@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from depth_two_stage import pose_graph
-from depth_two_stage.pose_graph import Edge, PoseGraphError, hops, moved, optimised, optimised_apart
+from depth_two_stage.pose_graph import (
+    Edge,
+    PoseGraphError,
+    hops,
+    moved,
+    optimised,
+    optimised_apart,
+    plausible,
+)
 
 COUNT = 60
 
@@ -68,6 +76,9 @@ def test_a_loop_takes_the_drift_out_and_a_wrong_one_is_left_out(circle):
     assert error(again, true) < 0.5 * before
     _, kept = optimised(drifting, [*edges, wrong])
     assert kept[-1] is False
+    # So far odometry does not err on so short a way.
+    assert all(plausible(loop, drifting) for loop in right)
+    assert not plausible(wrong, drifting)
 
 
 def test_a_process_of_its_own_answers_the_same_and_its_failure_is_said(circle, monkeypatch):
