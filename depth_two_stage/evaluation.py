@@ -50,6 +50,7 @@ class Plan:
     inverted, night). With `slam`, `depth` (predicted or sensor) is fused
     from `poses` (odometry, or given: the true ones); `fusion` surfels adds the point-based map.
     `reference` is what maps are compared with: sensor (its depth's TSDF), or surfaces (exact ones).
+    `returns` are stamps (ns) at which a kidnapped camera is back (`kidnapping`).
     """
 
     sparse: Sequence[str] = ("bernoulli:200",)
@@ -66,6 +67,7 @@ class Plan:
     reference: str = "sensor"
     mapping: MappingNodeParameters = field(default_factory=MappingNodeParameters)
     surfels: SurfelParameters = field(default_factory=SurfelParameters)
+    returns: Sequence[int] = ()
     pictures: Path | None = None
     pictures_count: int = 12
 
@@ -154,7 +156,7 @@ class Row:
         if plan.slam:
             given = plan.poses == "given"
             surfels = plan.surfels if plan.fusion == "surfels" else None
-            self.slam = SlamRun(plan.mapping, given, surfels)
+            self.slam = SlamRun(plan.mapping, given, surfels, plan.returns)
             exact = plan.reference == "surfaces"
             if exact and not getattr(dataset, "exact_depth", False):
                 raise DatasetError(

@@ -207,6 +207,13 @@ def _trajectories(report: dict) -> Table:
         table.add_column(name, justify="right")
     for text, row in report["results"].items():
         table.add_row(text, *(number(row[key]) for key, _ in TRAJECTORY))
+    table.caption = "\n".join(
+        f"{text}, kidnapped: frames from each return to recovery "
+        f"{', '.join('never' if n is None else str(n) for n in found['frames_to_recovery'])}; "
+        f"{found['wrong_fusions']} of {found['compared_fusions']} fused poses off by > 10 cm"
+        for text, row in report["results"].items()
+        if (found := row.get("kidnappings"))
+    )
     return table
 
 

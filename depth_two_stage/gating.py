@@ -117,6 +117,13 @@ class Gate:
         self._fitness: deque[float] = deque(maxlen=USUAL_STEPS)
         self._noise: deque[float] = deque(maxlen=USUAL_STEPS)
 
+    def copy(self) -> Gate:
+        """A gate that has learned as much and learns on by itself."""
+        gate = Gate(self.parameters)
+        gate._fitness.extend(self._fitness)
+        gate._noise.extend(self._noise)
+        return gate
+
     @property
     def tolerance(self) -> float:
         """Share of the range within which two depths are one surface."""
@@ -135,21 +142,35 @@ class Gate:
             return USUAL_FITNESS
         return float(np.median(self._fitness))
 
-    def judge(
-        self, reference: Check, frame: Check, T: np.ndarray, round_trip: np.ndarray
-    ) -> Verdict:
-        """Judge the motion T_reference_frame; ``round_trip`` is forward times backward."""
+    def look(self, reference: Check, frame: Check, T: np.ndarray) -> Verdict:
+        """Judge the motion T_reference_frame by the depths alone, before the way back is known."""
         found = agreement(reference, frame, T, self.tolerance)
-        still = agreement(reference, frame, np.eye(4), self.tolerance)
-        shift = float(np.linalg.norm(round_trip[:3, 3]))
-        turn = float(np.linalg.norm(cv2.Rodrigues(round_trip[:3, :3])[0]))
         least = self.parameters.min_fitness * self.usual_fitness
         reason = ""
         if found.overlap < MIN_OVERLAP:
             reason = f"overlap {found.overlap:.2f}, expected at least {MIN_OVERLAP:g}"
         elif found.fitness < least:
             reason = f"fitness {found.fitness:.2f}, expected at least {least:.2f}"
-        elif shift > self.parameters.max_disagreement:
+        return Verdict(reason, found)
+
+    def judge(
+        self, reference: Check, frame: Check, T: np.ndarray, round_trip: np.ndarray
+    ) -> Verdict:
+        """Judge the motion T_reference_frame; ``round_trip`` is forward times backward."""
+        return self.judge_way(self.look(reference, frame, T), reference, frame, round_trip)
+
+    def judge_way(
+        self, looked: Verdict, reference: Check, frame: Check, round_trip: np.ndarray
+    ) -> Verdict:
+        """Judge on what `look` has found good; what it has refused stays so."""
+        if looked.reason:
+            return looked
+        found = looked.agreement
+        still = agreement(reference, frame, np.eye(4), self.tolerance)
+        shift = float(np.linalg.norm(round_trip[:3, 3]))
+        turn = float(np.linalg.norm(cv2.Rodrigues(round_trip[:3, :3])[0]))
+        reason = ""
+        if shift > self.parameters.max_disagreement:
             reason = (
                 f"forward and backward differ by {shift:.3f} m, "
                 f"expected at most {self.parameters.max_disagreement:g}"

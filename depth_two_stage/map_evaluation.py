@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from depth_two_stage import trajectories
 from depth_two_stage.config import MappingNodeParameters, SurfelParameters
 from depth_two_stage.datasets import Sample
+from depth_two_stage.kidnapping import recoveries
 from depth_two_stage.reconstruction import surface_points, surface_scores, thinned
-from depth_two_stage.slam import Frame, Slam
+from depth_two_stage.slam import Frame, Slam, Step
 from depth_two_stage.surfels import SurfelCloud, SurfelMap
 from depth_two_stage.tsdf import Surface, TsdfMap
 
@@ -100,6 +102,7 @@ class SlamRun:
     """One pass of the SLAM core over the frames of a recording.
 
     With `surfels` a point-based map beside the TSDF fuses the same frames at the same poses.
+    ``returns``: stamps (ns) at which a kidnapped camera is back.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class SlamRun:
         parameters: MappingNodeParameters,
         given_poses: bool,
         surfels: SurfelParameters | None = None,
+        returns: Sequence[int] = (),
     ) -> None:
         self.slam = Slam(parameters)
         self.surfels = None if surfels is None else SurfelMap(parameters.tsdf, surfels)
@@ -114,6 +118,8 @@ class SlamRun:
         self.given_poses = given_poses
         self.frames = self.lost = self.fused = self.unposed = 0
         self.truth: trajectories.Trajectory = []
+        self.returns = returns
+        self.steps: list[Step] = []
 
     def add(
         self,
@@ -135,6 +141,7 @@ class SlamRun:
             self.truth.append((sample.stamp, pose))
         frame = Frame(sample.rgb, depth, sample.camera, sample.stamp, confidence, scale_residual)
         step = self.slam.process(frame, pose if self.given_poses else None)
+        self.steps.append(step)
         self.frames += 1
         self.lost += step.lost
         self.fused += step.fused
@@ -157,7 +164,7 @@ class SlamRun:
         stamps, poses, truth = trajectories.associate(self.slam.trajectory, self.truth)
         frame = trajectories.rpe(poses, truth, stamps, 1) or (None, None)
         second = trajectories.rpe(poses, truth, stamps, 1.0) or (None, None)
-        return {
+        result = {
             "ate_rmse": trajectories.ate(poses, truth),
             "ate_rmse_unaligned": trajectories.ate(poses, truth, aligned=False),
             "rpe_rmse": frame[0],
@@ -171,6 +178,9 @@ class SlamRun:
             "compared_poses": len(stamps),
             "fuse_ms": {n: float(np.median(times)) for n, times in self.fuse_ms.items() if times},
         }
+        if self.returns:
+            result["kidnappings"] = recoveries(self.steps, self.truth, self.returns)
+        return result
 
     def surfaces(self) -> dict[str, Surface | SurfelCloud]:
         """Return the map's mesh as "" and of surfels the stable ones, and all."""
@@ -181,17 +191,8 @@ class SlamRun:
         return found
 
     def T_truth_world(self) -> np.ndarray:
-        """Return the rigid motion from this map's world to that of the true poses (4, 4).
-
-        Orientations tell the rotation too: positions alone do not where the camera hardly moved.
-        """
-        T = np.eye(4)
+        """Return the rigid motion from this map's world to that of the true poses (4, 4)."""
         _, poses, truth = trajectories.associate(self.slam.trajectory, self.truth)
         if self.given_poses or len(poses) == 0:
-            return T
-        u, _, vt = np.linalg.svd(
-            np.sum(truth[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), axis=0)
-        )
-        T[:3, :3] = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-        T[:3, 3] = (truth[:, :3, 3] - poses[:, :3, 3] @ T[:3, :3].T).mean(axis=0)
-        return T
+            return np.eye(4)
+        return trajectories.align_poses(poses, truth)

@@ -112,19 +112,31 @@ class Odometry:
         """A frame prepared for `align`."""
         return View(rgb, depth, camera, self.parameters.width, self.parameters.max_range)
 
+    def copy(self) -> Odometry:
+        """One for another thread that has learned as much; of keyframes at least what of frames."""
+        made = Odometry(self.parameters)
+        made._gates = {kind: gate.copy() for kind, gate in self._gates.items()}
+        for kind in ("frame", "model"):
+            if "keyframe" not in made._gates and kind in made._gates:
+                made._gates["keyframe"] = made._gates[kind].copy()
+        return made
+
     def align(
         self, reference: View, frame: View, guess: np.ndarray | None = None, kind: str = "frame"
     ) -> Motion:
         """Motion T_reference_frame from a guess (None: no motion), gated as its kind usually is."""
         guess = np.eye(4) if guess is None else guess
         reference = reference.seen_by(frame.camera)
+        gate = self._gates.setdefault(kind, Gate(self.parameters))
         try:
             T = self.estimate(reference, frame, guess)
+            looked = gate.look(reference.check, frame.check, T)
+            if looked.reason:  # the way back, half of the time, would change nothing
+                return Motion(T, looked)
             back = self.estimate(frame, reference, np.linalg.inv(guess))
         except RuntimeError as error:  # Open3D: "singular 6x6 linear system"
             return Motion(guess, Verdict(f"odometry failed: {_first_line(error)}"))
-        gate = self._gates.setdefault(kind, Gate(self.parameters))
-        return Motion(T, gate.judge(reference.check, frame.check, T, T @ back))
+        return Motion(T, gate.judge_way(looked, reference.check, frame.check, T @ back))
 
     def estimate(self, reference: View, frame: View, guess: np.ndarray) -> np.ndarray:
         """T_reference_frame (4, 4) by Open3D, not gated; RuntimeError when it has no solution."""
@@ -153,6 +165,24 @@ class Odometry:
         if not np.isfinite(T).all():
             raise RuntimeError("expected a finite motion, got NaN")
         return rigid(T)
+
+    def information(
+        self, reference: View, frame: View, T_reference_frame: np.ndarray
+    ) -> np.ndarray:
+        """How well two views fix the motion between them, as a pose graph wants it (6, 6)."""
+        import open3d as o3d
+        import open3d.core as o3c
+
+        matrix = o3d.t.pipelines.odometry.compute_odometry_information_matrix(
+            frame.image.depth,
+            reference.seen_by(frame.camera).image.depth,
+            o3c.Tensor(frame.camera.K),
+            o3c.Tensor(np.ascontiguousarray(T_reference_frame, np.float64)),
+            DEPTH_OUTLIER,
+            1.0,
+            self.parameters.max_range,
+        )
+        return matrix.cpu().numpy().astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -216,6 +246,11 @@ def rigid(T: np.ndarray) -> np.ndarray:
     made[:3, :3] = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
     made[:3, 3] = T[:3, 3]
     return made
+
+
+def angle_degrees(T: np.ndarray) -> float:
+    """The angle of a transform's rotation, degrees."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(T[:3, :3]) - 1) / 2, -1, 1))))
 
 
 def power(T: np.ndarray, exponent: float) -> np.ndarray:

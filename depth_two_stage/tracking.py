@@ -3,26 +3,30 @@
 
 The reference is chosen by ``odometry.reference``: the frame before, the last keyframe, or the map
 seen from the expected pose. When the motion against it is refused, the frame before and then the
-map (for a keyframe) or the last keyframe are tried; when all refuse, the frame is lost and the next
-ones are tried against the keyframes that look most like them.
+last keyframe are tried, then the places that its features know (`places`), for a keyframe also the
+map; when all refuse, the frame is lost. The next ones are tried against places first, then against
+the keyframes that look most like them; where the camera is found again features must say so too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from depth_two_stage import places
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import OdometryParameters, SlamParameters
-from depth_two_stage.odometry import Odometry, View, power
+from depth_two_stage.odometry import Motion, Odometry, View, angle_degrees, power
 from depth_two_stage.tsdf import TsdfMap
 
 MOST_EXTRAPOLATION = 3.0  # frame periods over which the motion is taken to go on
-RECOVERY_KEYFRAMES = 3  # tried for each frame while lost, by likeness
+GAP_NS = 500_000_000  # a longer pause, and one of MOST_EXTRAPOLATION periods, may be a kidnapping
+RECOVERY_KEYFRAMES = 3  # tried for each frame while lost, by likeness and by features each
 SEARCHED_AT_ONCE = 3  # poses of a loaded map tried for each frame
 THUMBNAIL = (20, 15)  # px, for likeness
 SEEN_ONCE = 1e-3  # weight from which the map counts as seen, for tracking
@@ -44,11 +48,29 @@ class Keyframe:
     view: View
     T_world_camera: np.ndarray
     variance: np.ndarray  # (2,) of translation (m²) and rotation (rad²)
+    node: int | None = None  # of the pose graph
 
     @cached_property
     def thumbnail(self) -> np.ndarray:
         """Grey thumbnail, zero mean and unit norm, flat."""
         return thumbnail(self.view)
+
+    @cached_property
+    def features(self) -> places.Features:
+        """What the place is known again by."""
+        return places.features(self.view)
+
+
+class Attempt(NamedTuple):
+    """A reference to align a frame with, and where the camera (T_world_camera) is expected.
+
+    ``found``: the camera was looked for, whatever the last pose was.
+    """
+
+    kind: str
+    reference: Keyframe
+    expected: np.ndarray
+    found: bool = False
 
 
 def thumbnail(view: View) -> np.ndarray:
@@ -77,21 +99,50 @@ class Tracker:
         self._stamp = 0
         self._velocity: tuple[np.ndarray, int] | None = None  # motion, ns
         self._anchor: Keyframe | None = None  # the keyframe tracked against
+        self.origin: Keyframe | None = None  # the one by which the last frame's pose was found
         self._searched: list[np.ndarray] = []
+        self._seen: tuple[View, places.Features] | None = None
 
     @property
     def empty(self) -> bool:
         """True when there is nothing yet to track against."""
         return self._last is None and not self._searched
 
+    @property
+    def anchor(self) -> Keyframe | None:
+        """The keyframe against which the next frame is tracked."""
+        return self._anchor
+
+    @property
+    def hangs_from(self) -> Keyframe | None:
+        """The keyframe with which the last frame moves: itself if it is one."""
+        last = self._last
+        return self.origin if last is None or last.node is None else last
+
+    def correct(self, poses: Sequence[np.ndarray]) -> None:
+        """Take new poses T_world_keyframe (4, 4) of the graph's nodes."""
+        base = self.hangs_from
+        T = poses[base.node] @ np.linalg.inv(base.T_world_camera)
+        self._last.T_world_camera = T @ self._last.T_world_camera
+        for keyframe in (*self.keyframes, self._anchor, base):
+            keyframe.T_world_camera = poses[keyframe.node]
+
     def search(self, poses: list[np.ndarray]) -> None:
         """Look for the camera near these poses of the map, the last one first."""
         step = max(1, len(poses) // 100)
         self._searched = [*poses[::step], poses[-1]]
 
-    def forget_velocity(self) -> None:
-        """Take the camera as standing where it was last seen."""
+    def restart(self) -> None:
+        """Take the camera to be anywhere: its time has jumped."""
+        self.lost = True
         self._velocity = None
+
+    def after_gap(self, stamp: int) -> bool:
+        """Whether so much time has passed that the camera may have been carried elsewhere."""
+        pause = stamp - self._stamp
+        if self._last is None or self.lost or pause <= GAP_NS:
+            return False
+        return self._velocity is None or pause > MOST_EXTRAPOLATION * self._velocity[1]
 
     def follow(self, view: View, stamp: int, T_world_camera: np.ndarray) -> Pose:
         """Take a given pose."""
@@ -107,13 +158,21 @@ class Tracker:
     def track(self, view: View, stamp: int) -> Pose:
         """The pose of a frame by odometry; the first motion that the gate believes."""
         reason = "nothing to track against"
-        for kind, reference, guess in self._attempts(view, stamp):
+        looking = self.lost or self.after_gap(stamp)
+        for kind, reference, expected, found in self._attempts(view, stamp):
             motion = self.odometry.align(
-                reference.view, view, np.linalg.inv(reference.T_world_camera) @ guess, kind
+                reference.view, view, np.linalg.inv(reference.T_world_camera) @ expected, kind
             )
             if motion.accepted:
                 T = reference.T_world_camera @ motion.T_reference_frame
+                if (looking or found) and not self._confirmed(kind, view, reference, motion):
+                    continue
+                if found:
+                    self._anchor = reference
+                    if looking:
+                        self.restart()
                 variance = reference.variance + np.square(motion.verdict.sigma)
+                self.origin = reference if kind == "keyframe" else self.hangs_from
                 self._arrive(view, stamp, T, variance)
                 return Pose(T, covariance=np.diag(np.repeat(variance, 3)))
             if reason == "nothing to track against":
@@ -131,6 +190,7 @@ class Tracker:
                 self._anchor = near[-1]
             return False
         self._anchor = self._last
+        self._anchor.features  # noqa: B018  computed now, not all at once when lost
         self.keyframes.append(self._last)
         if len(self.keyframes) > self.slam.max_keyframes:
             self.keyframes.remove(self._farthest(T_world_camera))
@@ -138,39 +198,67 @@ class Tracker:
 
     # --- what is tried ----------------------------------------------------------------------------
 
-    def _attempts(self, view: View, stamp: int) -> Iterator[tuple[str, Keyframe, np.ndarray]]:
-        """(kind, reference, expected pose) in the order in which they are tried."""
+    def _attempts(self, view: View, stamp: int) -> Iterator[Attempt]:
+        """What is tried, in this order."""
         if self._searched:
             yield from self._search_attempts(view.camera)
             return
         last = self._last
         if self.lost:
+            yield from self._known_places(view)
             for keyframe in self._alike(view):
-                yield "keyframe", keyframe, keyframe.T_world_camera
-            yield "frame", last, last.T_world_camera
+                yield Attempt("keyframe", keyframe, keyframe.T_world_camera, True)
+            yield Attempt("frame", last, last.T_world_camera)
             return
+        gap = self.after_gap(stamp)
+        if gap:
+            yield from self._known_places(view)
         expected = last.T_world_camera @ self._motion_until(stamp)
         if self.parameters.reference == "model":
             yield from self._model_attempt(view.camera, expected)
         elif self.parameters.reference == "keyframe" and self._anchor is not None:
-            yield "keyframe", self._anchor, expected
-        yield "frame", last, expected
+            yield Attempt("keyframe", self._anchor, expected)
+        yield Attempt("frame", last, expected)
         if self._velocity is not None:
-            yield "frame", last, last.T_world_camera
-        if self.parameters.reference != "keyframe":
-            if self._anchor is not None and self._anchor is not last:
-                yield "keyframe", self._anchor, expected
-        else:
+            yield Attempt("frame", last, last.T_world_camera)
+        by_keyframe = self.parameters.reference == "keyframe"
+        if not by_keyframe and self._anchor is not None and self._anchor is not last:
+            yield Attempt("keyframe", self._anchor, expected)
+        if not gap:
+            yield from self._known_places(view)
+        if by_keyframe:
             yield from self._model_attempt(view.camera, expected)
 
-    def _model_attempt(
-        self, camera: Camera, expected: np.ndarray
-    ) -> Iterator[tuple[str, Keyframe, np.ndarray]]:
+    def _features(self, view: View) -> places.Features:
+        if self._seen is None or self._seen[0] is not view:
+            self._seen = view, places.features(view)
+        return self._seen[1]
+
+    def _confirmed(self, kind: str, view: View, reference: Keyframe, motion: Motion) -> bool:
+        """Whether the features too say that the camera is there; a map's picture has few."""
+        T = motion.T_reference_frame
+        return kind == "model" or places.confirms(
+            self._features(view), reference.features, T, view.camera
+        )
+
+    def _model_attempt(self, camera: Camera, expected: np.ndarray) -> Iterator[Attempt]:
         depth, rgb = self.map.raycast(camera, expected, SEEN_ONCE)
         if depth.any():
-            yield "model", Keyframe(self.view(rgb, depth, camera), expected, np.zeros(2)), expected
+            seen = Keyframe(self.view(rgb, depth, camera), expected, np.zeros(2))
+            yield Attempt("model", seen, expected)
 
-    def _search_attempts(self, camera: Camera) -> Iterator[tuple[str, Keyframe, np.ndarray]]:
+    def _known_places(self, view: View) -> Iterator[Attempt]:
+        """Keyframes of which the view's features are known, and where they say that it is."""
+        seen = self._features(view)
+        known = [keyframe.features for keyframe in self.keyframes]
+        for number in places.retrieved(seen, known, RECOVERY_KEYFRAMES):
+            located = places.locate(seen, known[number], view.camera)
+            if located is not None:
+                keyframe = self.keyframes[number]
+                expected = keyframe.T_world_camera @ located.T_place_view
+                yield Attempt("keyframe", keyframe, expected, True)
+
+    def _search_attempts(self, camera: Camera) -> Iterator[Attempt]:
         for _ in range(min(SEARCHED_AT_ONCE, len(self._searched))):
             pose = self._searched.pop()
             self._searched.insert(0, pose)
@@ -205,10 +293,9 @@ class Tracker:
 
     def _near(self, keyframe: Keyframe, T_world_camera: np.ndarray) -> bool:
         motion = np.linalg.inv(keyframe.T_world_camera) @ T_world_camera
-        cosine = np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1)
         return (
             np.linalg.norm(motion[:3, 3]) < self.slam.keyframe_distance
-            and np.degrees(np.arccos(cosine)) < self.slam.keyframe_angle
+            and angle_degrees(motion) < self.slam.keyframe_angle
         )
 
     def _farthest(self, T_world_camera: np.ndarray) -> Keyframe:

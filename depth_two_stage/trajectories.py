@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["align", "associate", "ate", "rpe"]
+__all__ = ["align", "align_poses", "associate", "ate", "rpe"]
 
 Trajectory = list[tuple[int, np.ndarray]]
 
@@ -51,6 +51,20 @@ def align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     rotation = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))]) @ vt
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = rotation, b - rotation @ a
+    return T
+
+
+def align_poses(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return T_target_source (4, 4) of paired poses (N, 4, 4), N > 0.
+
+    Orientations tell the rotation too: positions alone do not where the camera hardly moved.
+    """
+    T = np.eye(4)
+    u, _, vt = np.linalg.svd(
+        np.sum(target[:, :3, :3] @ source[:, :3, :3].transpose(0, 2, 1), axis=0)
+    )
+    T[:3, :3] = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+    T[:3, 3] = (target[:, :3, 3] - source[:, :3, 3] @ T[:3, :3].T).mean(axis=0)
     return T
 
 

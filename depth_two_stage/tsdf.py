@@ -116,6 +116,26 @@ class TsdfMap:
             self.camera = camera
         return len(keys)
 
+    def weigh(self, factor: float) -> None:
+        """Multiply all weights, up to ``tsdf.weight_cap``."""
+        with self.lock:
+            slots, weights = self.blocks.slots(), self.blocks.values("weight")
+            weights[slots] = (weights[slots] * factor).clip(max=self.parameters.weight_cap)
+            self.blocks.touch(slots)
+
+    def adopt(self, other: TsdfMap) -> None:
+        """Take over the blocks of a map of the same parameters, which is not to be used any more.
+
+        Whoever mirrors this map (`meshing.MapWorker`) gets every block anew; ``frames`` stays.
+        """
+        with self.lock, other.lock:
+            before, blocks = self.blocks, other.blocks
+            blocks.clock += before.clock
+            blocks.touch(blocks.slots())
+            blocks.evicted += before.evicted
+            blocks.skipped += before.skipped
+            self.blocks, self.caster = blocks, other.caster
+
     def mesh(self) -> Surface:
         """Triangle mesh of the surface. It blocks: live, ask `meshing.MapWorker`."""
         with self.lock:

@@ -275,3 +275,24 @@ def test_meshing_and_saving_2000_blocks_delays_no_frame_by_50_ms(tmp_path):
     assert len(mesh.triangles) > 100_000
     assert saved.size > 10e6
     assert late < 0.05 or late < idle + 0.05, f"late by {late:.3f} s, idle by {idle:.3f} s"
+
+
+def test_a_map_that_takes_over_another_is_mirrored_anew(shared):
+    """As after a loop: blocks in other places, some of them gone, none of them changed since."""
+    map, worker = shared
+    map.clear()
+    for x in (0.0, 0.5, 1.0):
+        fuse(map, x=x)
+    worker.request_points().result(TIMEOUT)
+    other = TsdfMap(PARAMETERS)
+    fuse(other, x=-0.3, distance=1.213)
+    other.weigh(3.0)
+    wanted, frames = other.points(), map.frames
+    map.adopt(other)
+    assert map.frames == frames
+    assert map.blocks.values("weight")[map.blocks.slots()].max() == 3.0
+    np.testing.assert_array_equal(ordered(worker.request_points().result(TIMEOUT)), ordered(wanted))
+    fuse(map, x=0.4, distance=1.213)
+    np.testing.assert_array_equal(
+        ordered(worker.request_points().result(TIMEOUT)), ordered(map.points())
+    )

@@ -118,6 +118,22 @@ def test_gate_learns_how_noisy_the_depth_is(room):
     assert gate.tolerance > 3 * exact.tolerance
 
 
+def test_a_copy_has_learned_as_much_and_learns_on_alone(room):
+    odometry = Odometry()
+    views = [odometry.view(s.rgb, s.depth, s.camera) for s in room[:2]]
+    assert odometry.align(views[0], views[1]).accepted
+    copy = odometry.copy()
+    assert copy._gates["frame"].usual_fitness == odometry._gates["frame"].usual_fitness
+    assert copy._gates["keyframe"].tolerance == odometry._gates["frame"].tolerance < 0.15
+    assert copy.align(views[0], views[1]).accepted
+    assert len(copy._gates["frame"]._noise) == 2
+    assert len(odometry._gates["frame"]._noise) == 1
+    # How well the motion is known, as a pose graph wants it: symmetric, every direction fixed.
+    information = odometry.information(views[0], views[1], np.eye(4))
+    np.testing.assert_allclose(information, information.T, rtol=1e-4, atol=1.0)
+    assert np.linalg.eigvalsh(information).min() > 100
+
+
 def test_agreement_of_a_view_with_itself_and_behind_the_camera(room):
     check = Odometry().view(room[0].rgb, room[0].depth, room[0].camera).check
     same = agreement(check, check, np.eye(4), 0.02)

@@ -18,16 +18,17 @@ FLOORS = (
     "atomic camera clouds config encodings framing interpolation laser_scan mesh_picture messages"
     " morphology naming occupancy pictures ply reconstruction scale_filter unfamiliar weighting",
     # Files and recordings, the map and the camera's motion.
-    "datasets files gating map_file map_formats meshing meshing_process occupancy_mapping odometry"
-    " protocols surfel_frames surfel_index surfel_store surfels tracking trajectories tsdf"
-    " tsdf_blocks tsdf_fusion tsdf_views",
+    "datasets files gating kept_frames loop_closure loop_search map_file map_formats meshing"
+    " meshing_process occupancy_mapping odometry places pose_graph protocols surfel_frames"
+    " surfel_index surfel_store surfels tracking trajectories tsdf tsdf_blocks tsdf_fusion"
+    " tsdf_views",
     # Networks and what they are judged by.
     "adversarial_losses anchoring boundaries checkpoints confidence consistency losses metrics"
     " networks recipes runtimes scan_band",
     # Arrays in, arrays out; and what measures that.
-    "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables map_evaluation"
-    " map_keeping prediction slam slam_benchmark tables training training_data training_stages"
-    " training_state",
+    "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables kidnapping"
+    " map_evaluation map_keeping prediction slam slam_benchmark tables training training_data"
+    " training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.

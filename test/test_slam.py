@@ -98,6 +98,42 @@ def test_impossible_given_pose_is_not_fused(room, break_pose):
     assert core.process(frame_of(room[2]), room[2].T_world_camera).fused
 
 
+def test_given_poses_that_jump_are_refused_until_they_agree(room):
+    core = slam(**{"slam.max_speed": 10.0, "slam.max_turn_rate": 300.0})
+    away = np.eye(4)
+    away[:3, 3] = 3.0, 0, 0  # 30 m/s at 10 Hz
+    about = np.diag([-1.0, -1, 1, 1])  # its own axis
+    still = np.eye(4)
+    for number, (move, turn, refused) in enumerate(
+        [(still, still, ""), (away, still, "m/s"), (away, still, ""), (away, about, "degrees/s")]
+    ):
+        T = move @ room[number].T_world_camera @ turn
+        step = core.process(frame_of(room[number]), T)
+        assert not step.lost
+        assert step.fused == (not refused)
+        assert refused in step.reason
+        assert (step.T_world_camera is None) == bool(refused)
+    assert core.counters["pose_jumps"] == 2
+    assert core.map.frames == len(core.trajectory) == 2
+    # Seconds later the camera may be there.
+    step = core.process(frame_of(room[4], stamp=room[4].stamp + 3 * SECOND), room[4].T_world_camera)
+    assert step.fused
+
+
+def test_after_a_pause_the_camera_is_looked_for(room):
+    """Frames were cut out: the last motion says nothing, what is seen says where it is."""
+    core = slam()
+    for sample in room[:12]:
+        core.process(frame_of(sample))
+    assert "gaps" not in core.counters
+    step = core.process(frame_of(room[2], stamp=room[11].stamp + 2 * SECOND))
+    wanted = LEVEL @ np.linalg.inv(room[0].T_world_camera) @ room[2].T_world_camera
+    assert np.linalg.norm((step.T_world_camera - wanted)[:3, 3]) < 0.03
+    assert core.counters["gaps"] == 1
+    # No motion is made of the two: the next frame is expected where this one was.
+    assert not core.process(frame_of(room[3], stamp=room[11].stamp + 21 * SECOND // 10)).lost
+
+
 def dark(sample):
     return frame_of(sample, rgb=np.zeros_like(sample.rgb), depth=np.zeros_like(sample.depth))
 
@@ -175,7 +211,10 @@ def test_frames_out_of_order_are_dropped_and_a_restarted_clock_is_followed(room)
     assert core.counters["out_of_order"] == 2
     assert core.map.frames == 2
     # A bag that starts again: seconds back, the same room.
-    assert not core.process(frame_of(room[2], stamp=SECOND)).lost
+    step = core.process(frame_of(room[2], stamp=SECOND))
+    assert not step.lost
+    assert step.fused
+    assert step.reason.startswith("time went back by 9.1 s")
     assert core.counters["time_jumps"] == 1
     assert core.process(frame_of(room[3], stamp=0)).T_world_camera is not None
 

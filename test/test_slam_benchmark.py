@@ -19,11 +19,11 @@ def parameters():
 def test_both_are_timed_on_the_same_frames(parameters):
     rows = slam_rows(open_dataset("rendered", ".", "seed:5,frames:5,size:120x160"), parameters)
     by_name = {row["what"]: row for row in rows}
-    ours = ("SLAM, a frame", "SLAM, track", "SLAM, fuse", "SLAM, mesh")
+    ours = ("SLAM, a frame", "SLAM, track", "SLAM, fuse", "SLAM, loops", "SLAM, mesh")
     theirs = ("legacy volume, integrate", "dense SLAM model, a frame")
     more = ("legacy volume, mesh",) if LegacyVolume(parameters).works else ()
     assert set(by_name) == {*ours, *theirs, *more}
-    assert all(row["median"] > 0 and row["p95"] >= row["median"] for row in rows)
+    assert all(row["median"] >= 0 and row["p95"] >= row["median"] for row in rows)
     assert all(by_name[name]["ratio"] > 0 for name in theirs)
     # Both followed the camera: what was timed is tracking, not failing to.
     assert by_name[ours[0]]["ate"] < 0.03 and by_name[theirs[1]]["ate"] < 0.1

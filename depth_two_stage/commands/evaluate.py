@@ -115,6 +115,16 @@ def command(
             "-p", help="NAME=VALUE of mapping_node's parameters, for SLAM, or surfels.NAME=VALUE."
         ),
     ] = None,
+    kidnap: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--kidnap",
+            metavar="KIND:FIRST:COUNT",
+            help="With --slam: frames that are cut out, dark, or show a hand before the lens "
+            "(cut, dark, hand); frames from each return to recovery, fused poses that are wrong. "
+            "May be repeated.",
+        ),
+    ] = None,
     colours: Annotated[
         str,
         typer.Option(
@@ -169,7 +179,15 @@ def command(
     """Measure depth, trajectory and map on a recording, frame by frame, without ROS."""
     if deterministic:
         threads = pin()
-    from depth_two_stage import calibration, evaluation, evaluation_tables, files, metrics, tables
+    from depth_two_stage import (
+        calibration,
+        evaluation,
+        evaluation_tables,
+        files,
+        kidnapping,
+        metrics,
+        tables,
+    )
     from depth_two_stage.datasets import open_dataset
     from depth_two_stage.estimator import DepthEstimator
 
@@ -182,7 +200,12 @@ def command(
         if calibrate:
             raise ValueError(f"--half: expected none with --calibrate, which halves, got {half!r}")
         frames = calibration.half_of(frames, half)
-    frames = frames[:limit]
+    frames, returns = frames[:limit], ()
+    if kidnap:
+        if not slam:
+            raise ValueError(f"--kidnap: expected none without --slam, got {kidnap[0]!r}")
+        frames = kidnapping.Kidnapped(frames, [kidnapping.Kidnapping.parse(k) for k in kidnap])
+        returns = frames.returns()
     anchors = list(dict.fromkeys(anchor or ["residual"]))
     mapping, surfels = slam_parameters(params, assign)
     options = {"device": device, "precision": precision, "engine": engine, "threads": threads}
@@ -201,6 +224,7 @@ def command(
         reference=reference,
         mapping=mapping,
         surfels=surfels,
+        returns=returns,
         pictures=pictures,
     )
     with tables.Bars() as bars:

@@ -78,6 +78,30 @@ class SlamParameters:
     max_scale_residual: float = parameter(
         0.2, "Frames whose scale is off by more are not fused (share).", low=0.0, high=100.0
     )
+    loop_closure: bool = parameter(
+        True, "Correct keyframes and map when a place is seen again; own odometry only."
+    )
+    loop_shift: float = parameter(
+        0.05, "Loops that move keyframes by less leave the map as it is, m.", low=0.0, high=10.0
+    )
+    loop_memory_mb: float = parameter(
+        200.0,
+        "Bound of the compressed frames from which a map is corrected, MB.",
+        low=1.0,
+        high=65536.0,
+    )
+    max_speed: float = parameter(
+        50.0,
+        "A given pose that is farther from the one given before is refused, m/s.",
+        low=0.1,
+        high=1000.0,
+    )
+    max_turn_rate: float = parameter(
+        1000.0,
+        "A given pose that is turned further from the one given before is refused, degrees/s.",
+        low=1.0,
+        high=100000.0,
+    )
 
 
 @dataclass(frozen=True)

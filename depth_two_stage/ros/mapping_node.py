@@ -65,7 +65,7 @@ class MappingNode(Node):
         self._watchdog = Watchdog(self.get_logger().warning, "frames")
         self._situation = "waiting"  # for a frame; then mapping, lost or refused
 
-        self._slam = Slam(values)
+        self._slam = Slam(values, background=True)
         if values.map.load:
             self._load(values.map.load)
         # A copy: asking the map would wait for the frame that is being fused.
@@ -252,6 +252,7 @@ class MappingNode(Node):
         if not step.fused and step.reason:
             self.drops.add("not fused", f"not fused: {step.reason}")
         self._last_stamp = frame.stamp
+        self._motion.correct(self._slam.T_world_odom)
         try:
             self._motion.publish(
                 step.T_world_camera, step.covariance, frame.stamp, frame_id, self._poses.frame
@@ -295,6 +296,7 @@ class MappingNode(Node):
             self._news.notify_all()
         self._pool.shutdown(wait=True)
         self._orders.close()
+        self._slam.close()
         path = self.parameters.map.save_on_exit
         if path:
             try:

@@ -98,7 +98,7 @@ class Mount:
 class Motion:
     """Publishes odom, path and, for own odometry, the transforms.
 
-    Own odometry: map → odom (identity: nothing corrects it) and odom → base frame; where none is
+    Own odometry: map → odom (identity until a loop is closed) and odom → base frame; where none is
     given, the top of the camera's tree, or camera_link where there is no tree. The optical frame
     gets no parent here: drivers and URDFs give it one. A base frame that has a parent already gets
     no second one: nothing is sent then.
@@ -113,8 +113,24 @@ class Motion:
         self._path_due = 0.0
         self._broadcaster = Broadcaster(node) if self._own else None
         self._free: dict[str, bool] = {}  # frame that moves → no parent of others
-        if self._broadcaster and pose.map_frame != pose.odom_frame:
+        self._T_map_odom = np.eye(4)
+        self._corrects = (
+            self._broadcaster is not None
+            and self._broadcaster.available
+            and pose.map_frame != pose.odom_frame
+        )
+        if self._corrects:
             self._broadcaster.send_static(np.eye(4), pose.map_frame, pose.odom_frame, 0)
+
+    def correct(self, T_map_odom: np.ndarray) -> None:
+        """Let map → odom (4, 4) take up what corrects the map: odom must not jump (REP 105).
+
+        Where that transform is not sent (no tf2_ros, or one frame is both) the odometry jumps.
+        """
+        if self._corrects and not np.array_equal(T_map_odom, self._T_map_odom):
+            self._T_map_odom = T_map_odom
+            pose = self._pose
+            self._broadcaster.send_static(T_map_odom, pose.map_frame, pose.odom_frame, 0)
 
     def publish(
         self,
@@ -129,6 +145,8 @@ class Motion:
             self._mount.attach(camera_frame)
         T_base_camera = self._mount.T_base_camera(camera_frame, stamp)
         T_world_base = T_world_camera @ np.linalg.inv(T_base_camera)
+        if self._corrects:
+            T_world_base = np.linalg.inv(self._T_map_odom) @ T_world_base
         if self._broadcaster and self._is_free(world_frame):
             self._broadcaster.send(T_world_base, world_frame, self._mount.frame, stamp)
         message = Odometry(header=build.header(stamp, world_frame))

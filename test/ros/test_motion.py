@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """odom, base frame and the camera's tree: every frame keeps its one parent."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,46 @@ def sent(other, motion: Motion, count: int) -> list[tuple[str, str]]:
     assert other.until(lambda: poses and len(moving) >= count)
     other.spin(1.0)
     return [(item.header.frame_id, item.child_frame_id) for item in moving]
+
+
+def test_a_corrected_map_moves_odom_and_the_odometry_goes_on(other, tree):
+    mount = Mount(other.node, PoseParameters(), None, tree)
+    motion, poses = Motion(other.node, PoseParameters(), mount), []
+    other.node.create_subscription(Odometry, "odom", poses.append, 10)
+    assert other.until(lambda: other.node.count_publishers("odom") > 0)
+    other.spin(0.5)
+    T = mount.first_pose("camera_optical", STAMP)
+    correction = np.eye(4)
+    correction[:3, 3] = 0.3, -0.2, 0.1
+    for stamp, T_map_odom in ((STAMP, np.eye(4)), (STAMP + 10**9, correction)):
+        motion.correct(T_map_odom)
+        motion.publish(T_map_odom @ T, None, stamp, "camera_optical", "odom")
+    assert other.until(lambda: len(poses) == 2)
+    first, second = (message.pose.pose.position for message in poses)
+    assert (first.x, first.y, first.z) == pytest.approx((second.x, second.y, second.z), abs=1e-9)
+
+    def corrected():
+        try:
+            return np.allclose(tree.lookup("map", "odom", STAMP), correction)
+        except TransformError:
+            return False
+
+    assert other.until(corrected)
+
+
+def test_without_tf_the_odometry_is_the_corrected_pose(other, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    mount = Mount(other.node, PoseParameters(), None, NoTransforms())
+    motion, poses = Motion(other.node, PoseParameters(), mount), []
+    other.node.create_subscription(Odometry, "odom", poses.append, 10)
+    assert other.until(lambda: other.node.count_publishers("odom") > 0)
+    other.spin(0.5)
+    correction = np.eye(4)
+    correction[:3, 3] = 0.3, -0.2, 0.1
+    motion.correct(correction)
+    motion.publish(correction @ T_LINK_OPTICAL, None, STAMP, "camera_optical", "odom")
+    assert other.until(lambda: poses)
+    assert poses[0].pose.pose.position.x == pytest.approx(0.3)
 
 
 def test_a_base_frame_below_another_gets_no_second_parent(other, tree):
