@@ -70,7 +70,7 @@ def test_recoveries_are_counted_and_wrong_poses_found():
 def test_a_kidnapped_camera_is_found_and_nothing_wrong_is_fused(room):
     """As measured on recordings by `evaluate --slam --kidnap` (docs/slam.md)."""
     frames = kidnapped(room, "cut:6:3", "hand:12:3")
-    run = SlamRun(from_flat(MappingNodeParameters, SETTINGS), False, frames.returns())
+    run = SlamRun(from_flat(MappingNodeParameters, SETTINGS), False, returns=frames.returns())
     for sample in frames:
         run.add(sample, sample.depth)
     result = run.result()
