@@ -31,6 +31,7 @@ def prepare(context: LaunchContext) -> list[Action]:
     Before our nodes: a launch that fails while processes start leaves them running.
     """
     given = context.launch_configurations
+    space = given["namespace"].strip("/")
     try:
         bringup = Path(get_package_share_directory("nav2_bringup"))
     except PackageNotFoundError as error:
@@ -46,6 +47,8 @@ def prepare(context: LaunchContext) -> list[Action]:
     return [
         SetLaunchConfiguration(NAVIGATION, str(file)),
         SetLaunchConfiguration(PARAMETERS, parameters),
+        # In a namespace Nav2's nodes have a TF of their own: our nodes and a bag join it.
+        *(SetRemap(f"/{topic}", f"/{space}/{topic}") for topic in TF_TOPICS if space),
     ]
 
 
@@ -83,8 +86,6 @@ def generate_launch_description() -> LaunchDescription:
                 "namespace", default_value="", description="Namespace of the nodes and topics."
             ),
             OpaqueFunction(function=prepare),
-            # In a namespace Nav2's nodes have a TF of their own: ours join it.
-            *(SetRemap(f"/{topic}", topic) for topic in TF_TOPICS),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(live)),
             OpaqueFunction(function=navigation),
         ]

@@ -4,6 +4,7 @@
 import ast
 import asyncio
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -266,6 +267,37 @@ def test_nav2_is_looked_for_before_a_node_starts(launch):
 
     kinds = [type(entity) for entity in description("nav2.launch.py").entities]
     assert kinds.index(OpaqueFunction) < kinds.index(IncludeLaunchDescription)
+
+
+@pytest.fixture
+def stand_in_nav2(launch, tmp_path, monkeypatch):
+    """A package nav2_bringup with no content, first in the ament index."""
+    share = tmp_path / "share"
+    for name in ("launch/navigation_launch.py", "params/nav2_params.yaml"):
+        file = share / "nav2_bringup" / name
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+    index = share / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "nav2_bringup").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.mark.parametrize(("namespace", "above"), [("", ""), ("/robot1/", "/robot1")])
+def test_nav2_and_our_nodes_share_one_tf(stand_in_nav2, launch, namespace, above):
+    from launch import LaunchContext
+    from launch_ros.actions import SetRemap
+
+    context = LaunchContext()
+    context.launch_configurations["params_file"] = str(ROOT / "config" / "nav2.yaml")
+    context.launch_configurations["namespace"] = namespace
+    actions = loaded("nav2.launch.py").prepare(context)
+    remaps = [action for action in actions if isinstance(action, SetRemap)]
+    for remap in remaps:
+        remap.execute(context)
+    found = context.launch_configurations.get("ros_remaps", [])
+    expected = [(f"/{name}", f"{above}/{name}") for name in ("tf", "tf_static")]
+    assert found == (expected if above else [])
 
 
 def test_rviz_that_is_not_installed_is_said(launch):
