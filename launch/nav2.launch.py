@@ -13,31 +13,55 @@ from launch.actions import (
     GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
+    SetLaunchConfiguration,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import SetRemap
 
 from depth_two_stage import share_path
 from depth_two_stage.ros.launching import SWITCH, nav2_parameters, simulated_time
 
+NAVIGATION, PARAMETERS = "nav2_navigation", "nav2_parameters"  # launch configurations, paths
+TF_TOPICS = ("tf", "tf_static")
 
-def navigation(context: LaunchContext) -> list[Action]:
-    """Nav2's navigation_launch.py with its own parameters and ours over them."""
+
+def prepare(context: LaunchContext) -> list[Action]:
+    """Find Nav2 and write its parameters, ours over its own.
+
+    Before our nodes: a launch that fails while processes start leaves them running.
+    """
     given = context.launch_configurations
+    space = given["namespace"].strip("/")
     try:
         bringup = Path(get_package_share_directory("nav2_bringup"))
     except PackageNotFoundError as error:
         raise RuntimeError(
             "nav2_bringup: expected it to be installed (ros-$ROS_DISTRO-nav2-bringup), got none"
         ) from error
+    file = bringup / "launch" / "navigation_launch.py"
+    if not file.is_file():
+        raise RuntimeError(f"nav2_bringup: expected {file}, got no such file")
+    parameters = nav2_parameters(
+        bringup / "params" / "nav2_params.yaml", given["params_file"], given["namespace"]
+    )
+    return [
+        SetLaunchConfiguration(NAVIGATION, str(file)),
+        SetLaunchConfiguration(PARAMETERS, parameters),
+        # In a namespace Nav2's nodes have a TF of their own: our nodes and a bag join it.
+        *(SetRemap(f"/{topic}", f"/{space}/{topic}") for topic in TF_TOPICS if space),
+    ]
+
+
+def navigation(context: LaunchContext) -> list[Action]:
+    """Nav2's navigation_launch.py with what was prepared, by the clock of our nodes."""
+    given = context.launch_configurations
     arguments = {
-        "params_file": nav2_parameters(
-            bringup / "params" / "nav2_params.yaml", given["params_file"], given["namespace"]
-        ),
+        "params_file": given[PARAMETERS],
         "namespace": given["namespace"],
         "use_sim_time": str(simulated_time(given)),
         "autostart": given["autostart"],
     }
-    file = PythonLaunchDescriptionSource(str(bringup / "launch" / "navigation_launch.py"))
+    file = PythonLaunchDescriptionSource(given[NAVIGATION])
     # A scope of its own: our launch files have a params_file, too.
     return [GroupAction([IncludeLaunchDescription(file, launch_arguments=list(arguments.items()))])]
 
@@ -58,6 +82,10 @@ def generate_launch_description() -> LaunchDescription:
                 choices=SWITCH,
                 description="Configure and activate Nav2's nodes.",
             ),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="Namespace of the nodes and topics."
+            ),
+            OpaqueFunction(function=prepare),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(live)),
             OpaqueFunction(function=navigation),
         ]

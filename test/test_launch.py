@@ -4,6 +4,7 @@
 import ast
 import asyncio
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -157,6 +158,8 @@ def test_default_file_reaches_the_node(node: str):
         ("depth_node: {ros__parameters: {cloud.stepp: 2}}", {}, "cloud.stepp"),
         ("depth_node: {ros__parameters: {cloud.step: 0}}", {}, "cloud.step: expected"),
         ("mapping_node: {ros__parameters: {tsdf.voxel_size: big}}", {}, "tsdf.voxel_size"),
+        # Of the other node, which would start all the same: nothing of a wrong file starts.
+        ("mapping_node: {ros__parameters: {grid.min_height: 3.0}}", {}, "grid.min_height"),
         ("{}", {"estimator.device": "tpu"}, "estimator.device: expected one of"),
         ("{}", {"estimator.devise": "cpu"}, "estimator.devise"),
     ],
@@ -192,6 +195,7 @@ def test_nav2_gets_its_own_parameters_with_ours_over_them(tmp_path):
     assert local["plugins"] == ["voxel_layer", "inflation_layer"]
     assert local["voxel_layer"]["scan"]["topic"] == "/robot/scan"
     assert local["voxel_layer"]["obstacles"]["sensor_frame"] == "base_link"
+    assert local["keepout_filter"]["enabled"] is False
     assert content["bt_navigator"]["ros__parameters"]["odom_topic"] == "/robot/odom"
     assert "mapping_node" not in content
     with pytest.raises(ConfigError, match="params_file: expected readable YAML"):
@@ -256,6 +260,44 @@ def test_nav2_that_is_not_installed_is_said(launch):
     else:
         with pytest.raises(RuntimeError, match="nav2_bringup: expected it to be installed"):
             nodes_of("nav2.launch.py")
+
+
+def test_nav2_is_looked_for_before_a_node_starts(launch):
+    from launch.actions import IncludeLaunchDescription, OpaqueFunction
+
+    kinds = [type(entity) for entity in description("nav2.launch.py").entities]
+    assert kinds.index(OpaqueFunction) < kinds.index(IncludeLaunchDescription)
+
+
+@pytest.fixture
+def stand_in_nav2(launch, tmp_path, monkeypatch):
+    """A package nav2_bringup with no content, first in the ament index."""
+    share = tmp_path / "share"
+    for name in ("launch/navigation_launch.py", "params/nav2_params.yaml"):
+        file = share / "nav2_bringup" / name
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+    index = share / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "nav2_bringup").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.mark.parametrize(("namespace", "above"), [("", ""), ("/robot1/", "/robot1")])
+def test_nav2_and_our_nodes_share_one_tf(stand_in_nav2, launch, namespace, above):
+    from launch import LaunchContext
+    from launch_ros.actions import SetRemap
+
+    context = LaunchContext()
+    context.launch_configurations["params_file"] = str(ROOT / "config" / "nav2.yaml")
+    context.launch_configurations["namespace"] = namespace
+    actions = loaded("nav2.launch.py").prepare(context)
+    remaps = [action for action in actions if isinstance(action, SetRemap)]
+    for remap in remaps:
+        remap.execute(context)
+    found = context.launch_configurations.get("ros_remaps", [])
+    expected = [(f"/{name}", f"{above}/{name}") for name in ("tf", "tf_static")]
+    assert found == (expected if above else [])
 
 
 def test_rviz_that_is_not_installed_is_said(launch):
@@ -334,6 +376,17 @@ def test_ros2_launch_of_a_wrong_topic_ends_with_one_and_says_why(ros2_launch):
     assert process.returncode == 1, text
     assert "replay: topics: expected some of" in text
     assert "replay ended with exit code 1, its last line says why" in text
+
+
+def test_ros2_launch_without_nav2_says_so_and_leaves_no_node_behind(ros2_launch):
+    from ament_index_python.packages import get_packages_with_prefixes
+
+    if "nav2_bringup" in get_packages_with_prefixes():
+        pytest.skip("nav2_bringup is installed")
+    process = ros2_launch("nav2.launch.py")
+    text = process.communicate(timeout=60)[0]  # a node left behind would hold the pipe open
+    assert process.returncode == 1, text
+    assert "nav2_bringup: expected it to be installed" in text
 
 
 def test_ros2_launch_starts_mapping_node_and_ends_it_cleanly(ros2_launch, tmp_path):

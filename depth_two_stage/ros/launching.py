@@ -36,10 +36,13 @@ def node_parameters(node: str, params_file: str, overrides: dict[str, Any]) -> d
     values are not tied to a node's full name any more and hold in every namespace. Empty lists are
     left out: ROS has no type for them and the nodes' default is the empty list.
     """
-    values = load_yaml(params_file or share_path("config/default.yaml"))[node] | overrides
-    known = flatten(NODES[node])
-    reject_unknown(overrides, set(known))
-    from_flat(NODES[node], {name: value for name, value in values.items() if name in known})
+    found = load_yaml(params_file or share_path("config/default.yaml"))
+    reject_unknown(overrides, set(flatten(NODES[node])))
+    found[node] |= overrides
+    for each, values in found.items():  # not ours alone: the other node may have started already
+        known = flatten(NODES[each])
+        from_flat(NODES[each], {name: value for name, value in values.items() if name in known})
+    values = found[node]
     return {name: value for name, value in values.items() if value not in ((), [])}
 
 

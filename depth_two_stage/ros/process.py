@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import faulthandler
 import os
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 import rclpy
+import rclpy.utilities
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -30,9 +32,9 @@ class NodeFailure(RuntimeError):
 def run(name: str, make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     """Spin the node that ``make`` returns until a signal or its own failure; the exit code.
 
-    SIGINT and SIGTERM end it with 0. The node may have ``close()``, which is called before it is
-    destroyed and returns False if a thread of it is still at work, and ``failure``, the
-    NodeFailure that ended it.
+    SIGINT and SIGTERM end it with 0, ``--help`` too; other arguments than ROS's exit with 2. The
+    node may have ``close()``, which is called before it is destroyed and returns False if a thread
+    of it is still at work, and ``failure``, the NodeFailure that ended it.
     """
     faulthandler.enable()  # a crash inside a library says at least where
     arguments = sys.argv if arguments is None else arguments
@@ -41,6 +43,7 @@ def run(name: str, make: Callable[[], Node], arguments: list[str] | None = None)
         # Handlers of our own: rclpy's would take the context away from threads at work.
         _handle_signals(lambda number, _: signals.append(number))
         try:
+            _refuse_other_arguments(name, arguments)
             rclpy.init(
                 args=check_arguments(arguments), signal_handler_options=SignalHandlerOptions.NO
             )
@@ -70,6 +73,15 @@ def run(name: str, make: Callable[[], Node], arguments: list[str] | None = None)
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _refuse_other_arguments(name: str, arguments: list[str]) -> None:
+    """Exit where a user would be ignored: `-p` without `--ros-args` before it, or a question."""
+    argparse.ArgumentParser(
+        name,
+        usage="%(prog)s [-h] [--ros-args [-p NAME:=VALUE] [-r FROM:=TO] [--params-file FILE]]",
+        description="A ROS 2 node; `depth-two-stage config` prints its parameters.",
+    ).parse_args(rclpy.utilities.remove_ros_args(arguments)[1:])
 
 
 def _handle_signals(handler: Callable | signal.Handlers) -> None:

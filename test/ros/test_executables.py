@@ -81,3 +81,18 @@ def test_arguments_reach_the_executable():
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0
     assert done.stdout.startswith("usage: replay ")
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "said"),
+    [
+        ("--help", 0, "usage: depth_node [-h] [--ros-args"),
+        ("cloud.step:=2", 2, "depth_node: error: unrecognized arguments: cloud.step:=2"),
+    ],
+)
+def test_a_node_answers_what_is_no_argument_of_ros(argument, code, said):
+    pytest.importorskip("rclpy")
+    command = [sys.executable, "-m", "depth_two_stage.ros.executables", "depth_node", argument]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr

@@ -55,6 +55,9 @@ def test_frames_are_those_of_mapping_node():
     navigator = CONTENT["bt_navigator"]["ros__parameters"]
     assert navigator["global_frame"] == pose.map_frame
     assert navigator["robot_base_frame"] == pose.base_frame
+    monitor = CONTENT["collision_monitor"]["ros__parameters"]
+    assert monitor["base_frame_id"] == pose.base_frame
+    assert monitor["odom_frame_id"] == pose.odom_frame
     obstacles = sources(COSTMAPS["local_costmap"])["/map/obstacles"]
     assert obstacles["sensor_frame"] == pose.base_frame and not obstacles["clearing"]
 
