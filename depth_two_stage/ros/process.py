@@ -43,10 +43,10 @@ def run(name: str, make: Callable[[], Node], arguments: list[str] | None = None)
         # Handlers of our own: rclpy's would take the context away from threads at work.
         _handle_signals(lambda number, _: signals.append(number))
         try:
+            # Parameter files first: of some that are right rcl takes only a copy with even lists.
+            arguments = check_arguments(arguments)
             _refuse_other_arguments(name, arguments)
-            rclpy.init(
-                args=check_arguments(arguments), signal_handler_options=SignalHandlerOptions.NO
-            )
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         except RuntimeError as error:  # rcl says what it cannot parse
             raise ConfigError(" ".join(str(error).split())) from error
         node = make()
