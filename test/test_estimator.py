@@ -4,29 +4,18 @@
 import numpy as np
 import pytest
 import torch
+from narrow_network import SPEC, narrow_weights
 
 from depth_two_stage import networks
 from depth_two_stage.camera import Camera
 from depth_two_stage.estimator import DepthEstimator
 
 CAMERA = Camera(640, 480, 518.858, 519.470, 325.582, 253.736)
-SPEC = {
-    "stage_one": {"name": "fcrn", "encoder": "resnet18", "decoder": "upproj", "width": 0.125},
-    "stage_two": {"name": "residual_generator", "widths": [4, 8, 8], "output": "residual"},
-    "settings": {"sparse_input": "filled", "aligned": True},
-}
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    model = networks.build(SPEC)
-    with torch.no_grad():
-        model.stage_one.predict.weight.normal_(std=0.005)
-        model.stage_two.out.weight.normal_(std=0.003)
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    networks.save(path, model, SPEC, {"seed": 0})
-    return str(path)
+    return narrow_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

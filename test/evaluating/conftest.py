@@ -2,29 +2,15 @@
 """The narrow network and the walk on which the tests of the evaluation run."""
 
 import pytest
-import torch
+from narrow_network import narrow_weights
 
-from depth_two_stage import networks
 from depth_two_stage.datasets import open_dataset
 from depth_two_stage.estimator import DepthEstimator
-
-SPEC = {
-    "stage_one": {"name": "fcrn", "encoder": "resnet18", "decoder": "upproj", "width": 0.125},
-    "stage_two": {"name": "residual_generator", "widths": [4, 8, 8], "output": "residual"},
-    "settings": {"sparse_input": "filled", "aligned": True},
-}
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    model = networks.build(SPEC)
-    with torch.no_grad():
-        model.stage_one.predict.weight.normal_(std=0.005)
-        model.stage_two.out.weight.normal_(std=0.003)
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    networks.save(path, model, SPEC, {"seed": 0})
-    return str(path)
+    return narrow_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="session")

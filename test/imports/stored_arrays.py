@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network's arrays, as they are to come out of every form of file."""
 
-import authors_files
+import fcrn_files
 import numpy as np
 
-LAYERS = authors_files.fcrn_arrays(2)
-FLAT = authors_files.flat(LAYERS)
+LAYERS = fcrn_files.fcrn_arrays(2)
+FLAT = fcrn_files.flat(LAYERS)
 
 
 def same(found, expected):

@@ -8,9 +8,10 @@ import pickle
 import struct
 import zipfile
 
-import authors_files
+import fcrn_files
 import numpy as np
 import pytest
+import sparse_to_dense_files
 import torch
 
 from depth_two_stage.checkpoints import reading, restricted, torch_file
@@ -131,7 +132,7 @@ def test_the_programs_do_harm_where_nothing_stops_them(tmp_path):
 
 def npy_file(path, program):
     """The program in the place of a layer's parameters, beside good ones."""
-    layers = authors_files.fcrn_arrays(2)
+    layers = fcrn_files.fcrn_arrays(2)
     good = pickle.dumps(layers["conv1"], 2)[2:-1]
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }\n"
     start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
@@ -174,8 +175,8 @@ def test_nothing_runs(tmp_path, write, name):
 def test_nothing_runs_beside_a_good_network(tmp_path, when):
     """A whole file of the authors', with one more thing in it."""
     path = tmp_path / "model_best.pth.tar"
-    with authors_files.authors_modules() as classes, pytest.warns(UserWarning):
-        net = authors_files.sparse_to_dense(classes, "resnet18", "upconv", 3, 2)
+    with sparse_to_dense_files.authors_modules() as classes, pytest.warns(UserWarning):
+        net = sparse_to_dense_files.sparse_to_dense(classes, "resnet18", "upconv", 3, 2)
         content = {"epoch": 1, "arch": "resnet18", "model": net, "best_result": None}
         evil = Reduce(os.system, SHELL)
         if when == "key":

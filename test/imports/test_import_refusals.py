@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``import-weights``: what does not fit is named, all of it, before the first copy."""
 
-import authors_files
+import fcrn_files
 import numpy as np
 import pytest
 import torch
@@ -98,7 +98,7 @@ def test_errors_are_one_line(capsys, npy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     broken = npy(lambda layers: layers.pop("layer1"))
     good = tmp_path / "good.npy"
-    np.save(good, authors_files.fcrn_arrays(2), allow_pickle=True)
+    np.save(good, fcrn_files.fcrn_arrays(2), allow_pickle=True)
     for arguments, wanted in (
         ((broken, "-o", "out"), "2 missing: layer1/weights"),
         (("nothing.npy", "-o", "out"), "nothing.npy: expected a file"),

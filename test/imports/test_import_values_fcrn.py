@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FCRN's released network against straight-line NumPy, written from its layout's description."""
 
-import authors_files
+import fcrn_files
 import numpy as np
 import pytest
 from straight_line import convolve, exactly, half_pixel, image, near, ours, pool, relu
@@ -75,7 +75,7 @@ class Released:
 def released(tmp_path_factory):
     """(its NumPy form, the checkpoint that came of the .npy)."""
     folder = tmp_path_factory.mktemp("released")
-    layers = authors_files.fcrn_arrays()
+    layers = fcrn_files.fcrn_arrays()
     np.save(folder / "NYU_ResNet-UpProj.npy", layers, allow_pickle=True)
     import_weights(folder / "NYU_ResNet-UpProj.npy", folder / "net")
     return Released(layers), str(folder / "net.safetensors")

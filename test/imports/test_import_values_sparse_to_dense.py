@@ -3,9 +3,9 @@
 
 import warnings
 
-import authors_files
 import numpy as np
 import pytest
+import sparse_to_dense_files
 from straight_line import convolve, corners, exactly, image, near, ours, pool, relu
 
 from depth_two_stage import estimator, networks
@@ -77,7 +77,7 @@ class SparseToDense:
 
     def small(self, x, encoder):
         x = self.stem(x)
-        for layer, blocks in enumerate(authors_files.BLOCKS[encoder], start=1):
+        for layer, blocks in enumerate(sparse_to_dense_files.BLOCKS[encoder], start=1):
             for index in range(blocks):
                 stride = 2 if layer > 1 and index == 0 else 1
                 x = self.block(f"layer{layer}.{index}", x, stride)
@@ -97,11 +97,11 @@ def imported(tmp_path_factory):
     def make(encoder, decoder, modality, zipped=False):
         folder = tmp_path_factory.mktemp("sparse-to-dense")
         path = folder / "model_best.pth.tar"
-        with authors_files.authors_modules() as classes, warnings.catch_warnings():
+        with sparse_to_dense_files.authors_modules() as classes, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's, of source it does not find
-            net = authors_files.sparse_to_dense(classes, encoder, decoder, len(modality))
+            net = sparse_to_dense_files.sparse_to_dense(classes, encoder, decoder, len(modality))
             state = net.state_dict()
-            authors_files.save_sparse_to_dense(path, net, classes, zipped, modality)
+            sparse_to_dense_files.save_sparse_to_dense(path, net, classes, zipped, modality)
         import_weights(path, folder / "net")
         return SparseToDense(state, decoder), str(folder / "net.safetensors")
 

@@ -3,7 +3,7 @@
 
 import pickle
 
-import authors_files
+import fcrn_files
 import numpy as np
 import pytest
 from stored_arrays import FLAT, LAYERS, as_npy, flip, same
@@ -13,7 +13,7 @@ from depth_two_stage.checkpoints.restricted import CheckpointFileError
 
 
 def as_python2_npy(path):
-    path.write_bytes(authors_files.python2_npy(LAYERS))
+    path.write_bytes(fcrn_files.python2_npy(LAYERS))
 
 
 def as_pickle(protocol):
@@ -61,7 +61,7 @@ def test_other_npy_files_are_refused(tmp_path, content, got):
 @pytest.mark.parametrize("snappy", [False, True])
 def test_a_bundle_is_named_by_any_of_its_files(tmp_path, name, snappy):
     prefix = tmp_path / "NYU_FCRN.ckpt"
-    authors_files.write_bundle(prefix, {**FLAT, "global_step": np.array(7)}, snappy)
+    fcrn_files.write_bundle(prefix, {**FLAT, "global_step": np.array(7)}, snappy)
     path = tmp_path if name == "folder" else tmp_path / f"NYU_FCRN.ckpt{name}"
     source = reading.read(path)
     assert source.layout == "fcrn-ckpt" and len(source.files) == 2
@@ -70,7 +70,7 @@ def test_a_bundle_is_named_by_any_of_its_files(tmp_path, name, snappy):
 
 def test_a_bundle_of_several_data_files(tmp_path):
     prefix = tmp_path / "net[1].ckpt"  # a name that is no pattern
-    authors_files.write_bundle(prefix, FLAT, shards=3)
+    fcrn_files.write_bundle(prefix, FLAT, shards=3)
     source = reading.read(prefix)
     assert len(source.files) == 4
     same(source.arrays, FLAT)
@@ -78,7 +78,7 @@ def test_a_bundle_of_several_data_files(tmp_path):
 
 def test_an_old_checkpoint_is_one_file(tmp_path):
     path = tmp_path / "NYU.ckpt"
-    authors_files.write_old_checkpoint(path, {**FLAT, "step": np.array(7, np.int32)})
+    fcrn_files.write_old_checkpoint(path, {**FLAT, "step": np.array(7, np.int32)})
     source = reading.read(path, "fcrn-ckpt")
     same(source.arrays, FLAT)  # a counter is no weight
 
@@ -87,7 +87,7 @@ def test_checksums():
     """The check value of CRC-32C, and pieces side by side against bit by bit."""
     assert tensorflow_table.checksum(b"123456789") == 0xE3069283
     data = np.random.default_rng(0).integers(0, 256, 3 * tensorflow_table.LANE + 5, np.uint8)
-    assert tensorflow_table.checksum(data) == authors_files.crc32c(data.tobytes())
+    assert tensorflow_table.checksum(data) == fcrn_files.crc32c(data.tobytes())
 
 
 def test_snappy_copies_may_overlap():
@@ -111,7 +111,7 @@ def test_damage_to_a_bundle_is_an_error(tmp_path):
     index, data = tmp_path / "net.ckpt.index", tmp_path / "net.ckpt.data-00000-of-00001"
 
     def broken(match, *damage):
-        authors_files.write_bundle(prefix, FLAT)
+        fcrn_files.write_bundle(prefix, FLAT)
         for change in damage:
             change()
         with pytest.raises(CheckpointFileError, match=match):
@@ -124,7 +124,7 @@ def test_damage_to_a_bundle_is_an_error(tmp_path):
     broken("no net.ckpt.data-00000-of-00001 beside it", data.unlink)
     broken("without its end", lambda: index.write_bytes(index.read_bytes()[:-30]))
     broken("without its end", lambda: index.write_bytes(b""))
-    entry = authors_files.message
+    entry = fcrn_files.message
     header = (b"", entry((1, 1), (3, entry((1, 1)))))
     for match, entries in (
         ("without the header", [(b"a", b"")]),
@@ -136,4 +136,4 @@ def test_damage_to_a_bundle_is_an_error(tmp_path):
         ("unknown rank", [header, (b"a", entry((1, 1), (2, entry((3, 1)))))]),
         ("truncated", [header, (b"a", b"\x12\x7f")]),
     ):
-        broken(match, lambda entries=entries: index.write_bytes(authors_files.table(entries)))
+        broken(match, lambda entries=entries: index.write_bytes(fcrn_files.table(entries)))

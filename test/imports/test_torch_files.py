@@ -7,9 +7,9 @@ import struct
 import types
 import zipfile
 
-import authors_files
 import numpy as np
 import pytest
+import sparse_to_dense_files
 import torch
 from stored_arrays import as_npy, flip, same
 from torch import nn
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Couldn't retrieve source:UserWar
 @pytest.fixture(scope="module")
 def made():
     """(the authors' classes, a network, its state) while their modules are importable."""
-    with authors_files.authors_modules() as classes:
-        net = authors_files.sparse_to_dense(classes, "resnet18", "upproj", 4, 4)
+    with sparse_to_dense_files.authors_modules() as classes:
+        net = sparse_to_dense_files.sparse_to_dense(classes, "resnet18", "upproj", 4, 4)
         state = {name: value.numpy().copy() for name, value in net.state_dict().items()}
         yield classes, net, state
 
@@ -57,7 +57,7 @@ def test_what_a_file_says_of_its_training(tmp_path, made, zipped):
     classes, net, _ = made
     path = tmp_path / "model_best.pth.tar"
     net.output_size = torch.Size((228, 912))
-    authors_files.save_sparse_to_dense(path, net, classes, zipped)
+    sparse_to_dense_files.save_sparse_to_dense(path, net, classes, zipped)
     net.output_size = (228, 304)
     facts = reading.read(path).facts
     assert facts["epoch"] == 14 and facts["arch"] == "resnet50" and facts["modality"] == "rgbd"
@@ -70,7 +70,7 @@ def test_modules_of_torch_0_4(tmp_path, made, monkeypatch):
     import sys
 
     classes, _, _ = made
-    net = authors_files.sparse_to_dense(classes, "resnet18", "deconv2", 3, 4)
+    net = sparse_to_dense_files.sparse_to_dense(classes, "resnet18", "deconv2", 3, 4)
     thnn = types.ModuleType("torch.nn.backends.thnn")
 
     def _get_thnn_function_backend():

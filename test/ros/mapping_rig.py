@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from rig import Rig
+from rig import Process, Rig
 from sensor_msgs.msg import CameraInfo, Image
 
 from depth_two_stage.datasets import open_dataset
@@ -14,11 +18,26 @@ from depth_two_stage.ros.mapping_node import NAME
 
 NODE = "depth_two_stage.ros.mapping_node"
 FRAMES = 12
+COARSE_MAP = ("-p", "tsdf.voxel_size:=0.02", "-p", "tsdf.memory_mb:=128.0")
 
 
 def rendered_room(count: int = FRAMES) -> list:
     """Frames of a hand-held camera in a rendered room, 120x160."""
     return list(open_dataset("rendered", ".", f"frames:{FRAMES * 8},size:120x160"))[:count]
+
+
+@contextmanager
+def mapping_nodes(folder: Path, domain: int) -> Iterator[Callable[..., Process]]:
+    """Starts nodes with a coarse map when called with more arguments; ends them all."""
+    started = []
+
+    def begin(*arguments: str) -> Process:
+        started.append(Process(NODE, folder, domain, "--ros-args", *COARSE_MAP, *arguments))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.end()
 
 
 class Sender:

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from mapping_rig import FRAMES, NODE, Sender, at, call, listen, rendered_room
+from mapping_rig import FRAMES, Sender, at, call, listen, mapping_nodes, rendered_room
 from nav_msgs.msg import Odometry, Path
 from rclpy.serialization import deserialize_message
-from rig import Process, Rig
+from rig import Rig
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -27,8 +27,6 @@ from depth_two_stage.ros.motion import T_LINK_OPTICAL
 from depth_two_stage.ros.poses import PoseError, between, interpolated
 from depth_two_stage.ros.reports import diagnostics, status
 from depth_two_stage.tsdf import Surface
-
-COARSE_MAP = ("-p", "tsdf.voxel_size:=0.02", "-p", "tsdf.memory_mb:=128.0")
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +44,8 @@ def rig(ros_domain, ros_env):
 
 @pytest.fixture
 def start(ros_domain, ros_env, tmp_path):
-    started = []
-
-    def begin(*arguments: str) -> Process:
-        started.append(Process(NODE, tmp_path, ros_domain, "--ros-args", *COARSE_MAP, *arguments))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.end()
+    with mapping_nodes(tmp_path, ros_domain) as begin:
+        yield begin
 
 
 def corners(marker: Marker) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-from mapping_rig import NODE, Sender, at, call, listen, rendered_room
+from mapping_rig import Sender, at, call, listen, mapping_nodes, rendered_room
 from nav_msgs.msg import OccupancyGrid, Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rig import Process, Rig
@@ -19,8 +19,6 @@ from std_srvs.srv import SetBool, Trigger
 
 from depth_two_stage.messages import to_points
 from depth_two_stage.ros.mapping_node import NAME
-
-COARSE_MAP = ("-p", "tsdf.voxel_size:=0.02", "-p", "tsdf.memory_mb:=128.0")
 
 
 @pytest.fixture
@@ -32,15 +30,8 @@ def rig(ros_domain, ros_env):
 
 @pytest.fixture
 def start(ros_domain, ros_env, tmp_path):
-    started = []
-
-    def begin(*arguments: str) -> Process:
-        started.append(Process(NODE, tmp_path, ros_domain, "--ros-args", *COARSE_MAP, *arguments))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.end()
+    with mapping_nodes(tmp_path, ros_domain) as begin:
+        yield begin
 
 
 def latched(rig: Rig, topic: str) -> list:
