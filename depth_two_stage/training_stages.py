@@ -164,7 +164,7 @@ def _optimizer(stage: StageOne, network: nn.Module) -> torch.optim.Optimizer:
     if stage.optimizer == "sgd":
         return torch.optim.SGD(groups, stage.rate, stage.momentum, weight_decay=stage.weight_decay)
     kind = torch.optim.Adam if stage.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, stage.rate, weight_decay=stage.weight_decay, fused=True)
+    return kind(groups, stage.rate, weight_decay=stage.weight_decay)
 
 
 class RefineStep(Step):
@@ -192,7 +192,7 @@ class RefineStep(Step):
         parts = {"generator": generator, "discriminator": discriminator}
         for part, module in parts.items():
             self.optimizers[part] = torch.optim.Adam(
-                module.parameters(), self.stage.rate, self.stage.betas, fused=True
+                module.parameters(), self.stage.rate, self.stage.betas
             )
         self.refine, self.judge = distributed(_Refine(model, name)), distributed(discriminator)
 
