@@ -73,11 +73,12 @@ class DiffusionUNet(nn.Module):
             heads.append(head(y).float().contiguous())
         change, trust = _maps(self.out(y).float().contiguous(), 1, 1)
         with torch.autocast(x.device.type, enabled=False):  # depth keeps its digits
-            x = F.avg_pool2d(x.float().contiguous(), 2, ceil_mode=True)
-            smooth = x[:, SMOOTH : SMOOTH + 1]
-            points = 4 * x[:, POINTS : POINTS + 1] * trust.sigmoid()  # how many in a pixel
-            measured = 4 * x[:, LACK : LACK + 1] * trust.sigmoid() + smooth * points
-            levels = [(x[:, :3], smooth + change, points, measured)]
+            x = x.float().contiguous()
+            there = x[:, POINTS : POINTS + 1].relu()
+            parts = (x[:, :3], x[:, SMOOTH : SMOOTH + 1], there, there * x[:, LACK : LACK + 1])
+            image, smooth, points, lack = (F.avg_pool2d(y, 2, ceil_mode=True) for y in parts)
+            points, lack = (4 * y * trust.sigmoid() for y in (points, lack))  # how many in a pixel
+            levels = [(image, smooth + change, points, smooth * points + lack)]
             for _ in heads[1:]:
                 means = [F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[0]]
                 levels.insert(0, (*means[:2], 4 * means[2], 4 * means[3]))
@@ -139,7 +140,7 @@ class EdgeGenerator(nn.Module):
         y = F.pixel_shuffle(y, 2)[..., : rough.shape[-2], : rough.shape[-1]].contiguous()
         alike, hold, trust, change, logit = _maps(y, len(NEIGHBOURS), 1, 1, 1, 1)
         with torch.autocast(y.device.type, enabled=False):
-            points = FIRM * points * trust.sigmoid()
+            points = FIRM * points.relu() * trust.sigmoid()
             measured = points * (smooth + lack) / LOG_REACH
             alike = (alike - self.contrast.exp() * differences(colour)).sigmoid()
             prior = rough + change
