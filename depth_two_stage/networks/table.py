@@ -118,7 +118,7 @@ MODELS: dict[str, Spec] = {
     },
     "two-stage-rgbd-18": {
         **_one(
-            "A at a quarter of the width; the shipped weights' network",
+            "A at a quarter of the width",
             dict(FCRN18),
             "smooth",
             # Half of NYU's 228×304: from 700 images alone colour is learned better with the whole
