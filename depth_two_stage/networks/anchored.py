@@ -72,7 +72,7 @@ class DiffusionUNet(nn.Module):
             y = _up(y, skips.pop(), narrow, merge)
             heads.append(head(y).float().contiguous())
         change, trust = _maps(self.out(y).float().contiguous(), 1, 1)
-        with torch.autocast(x.device.type, enabled=False):  # depth keeps its digits
+        with _all_digits(x):
             x = x.float().contiguous()
             there = x[:, POINTS : POINTS + 1].relu()
             parts = (x[:, :3], x[:, SMOOTH : SMOOTH + 1], there, there * x[:, LACK : LACK + 1])
@@ -139,13 +139,18 @@ class EdgeGenerator(nn.Module):
         rough, colour, smooth, lack, _, points = _maps(condition, 1, 3, 1, 1, 1, 1)
         y = F.pixel_shuffle(y, 2)[..., : rough.shape[-2], : rough.shape[-1]].contiguous()
         alike, hold, trust, change, logit = _maps(y, len(NEIGHBOURS), 1, 1, 1, 1)
-        with torch.autocast(y.device.type, enabled=False):
+        with _all_digits(y):
             points = FIRM * points.relu() * trust.sigmoid()
             measured = points * (smooth + lack) / LOG_REACH
             alike = (alike - self.contrast.exp() * differences(colour)).sigmoid()
             prior = rough + change
             depth = diffuse(rough, alike, points, measured, hold.exp(), prior, self.steps)
         return torch.cat((depth, logit), dim=1)
+
+
+def _all_digits(x: Tensor) -> torch.autocast:
+    """No autocast: bf16 has eight bits, and a logarithm of depth needs more."""
+    return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
 
 
 def _maps(y: Tensor, *channels: int) -> list[Tensor]:

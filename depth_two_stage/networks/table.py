@@ -83,7 +83,7 @@ MODELS: dict[str, Spec] = {
     # Ours
     "anchored": {
         **_one(
-            "none: the two-stage frame, points spread along the image",
+            "none: the two-stage frame, points spread",
             {"name": "diffusion_unet"},
             "relative",
             input_size=[240, 320],
