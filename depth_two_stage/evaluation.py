@@ -164,7 +164,7 @@ class Row:
                     f"got {getattr(dataset, 'name', 'frames')}"
                 )
             self.reference = (SeenSurfaces if exact else Reference)(plan.mapping)
-            if plan.baselines and given and plan.depth == "predicted":
+            if plan.baselines and plan.depth == "predicted":
                 self.linear = SlamRun(plan.mapping, given, surfels)
 
     def run(self, progress: Progress) -> dict:
@@ -191,6 +191,8 @@ class Row:
             result["temporal"] = self.temporal.result()
         if self.slam is not None:
             result |= self.slam.result() | {"map": self.compare_maps()}
+            if self.linear is not None and self.linear.frames:
+                result["linear_slam"] = self.linear.result()
         return result
 
     def add(self, index: int, sample: Sample, picture: bool) -> None:

@@ -75,6 +75,17 @@ def test_sensor_depth_and_own_odometry(estimator):
     assert report["gate"]["good"] + report["gate"]["wrong"] == 7
 
 
+def test_linear_interpolation_is_tracked_beside_the_prediction(estimator):
+    walk = open_dataset("rendered", ".", "frames:120,size:120x160")[:4]
+    report = evaluate(walk, estimator, Plan(("lines:32", "none"), True, slam=True))
+    row = report["results"]["lines:32"]
+    assert row["linear_slam"]["slam_frames"] == 4 and row["linear_slam"]["ate_rmse"] < 0.1
+    assert row["linear_slam"]["ate_rmse"] != row["ate_rmse"]
+    assert "linear_slam" not in report["results"]["none"]  # no points, nothing to interpolate
+    table = next(t for t in evaluation_tables(report) if str(t.title).startswith("trajectory"))
+    assert list(table.columns[1].cells) == ["refined", "linear", "refined"]
+
+
 def test_frames_without_depth_are_left_out_and_counted(estimator, room):
     some = [room[0], replace(room[1], depth=None), room[1]]
     report = evaluate(some, estimator, Plan(("bernoulli:50", "points")))
