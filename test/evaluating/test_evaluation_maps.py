@@ -73,6 +73,17 @@ def test_sensor_depth_and_own_odometry(estimator):
     assert row["lost_frames"] + row["fused_frames"] <= 8
     assert row["map"]["sensor"]["fscore"] > 0.7
     assert report["gate"]["good"] + report["gate"]["wrong"] == 7
+    # Without the network and the gate: the same trajectory and map (Open3D's sums vary by 1e-5).
+    alone = evaluate(walk, estimator, Plan(("none",), slam=True, depth="sensor", slam_only=True))
+    assert "gate" not in alone and "refined" not in alone["results"]["none"]
+    assert alone["results"]["none"]["ate_rmse"] == pytest.approx(row["ate_rmse"], abs=1e-3)
+    assert alone["results"]["none"]["map"]["sensor"]["fscore"] > 0.7
+    assert [table.title.split(",")[0] for table in evaluation_tables(alone)] == [
+        "trajectory",
+        "map against the mesh of sensor depth from true poses",
+    ]
+    with pytest.raises(ValueError, match="--slam-only: expected --slam --depth sensor"):
+        Plan(slam=True, slam_only=True)
 
 
 def test_linear_interpolation_is_tracked_beside_the_prediction(estimator):
