@@ -25,7 +25,8 @@ def shifts(maps: Tensor, beyond: float = 0.0) -> list[Tensor]:
     """What each pixel's `NEIGHBOURS` hold: (B, C, h, w) → eight of them, views."""
     height, width = maps.shape[-2:]
     padded = F.pad(maps, (1, 1, 1, 1), value=beyond)
-    return [padded[..., 1 + i : 1 + i + height, 1 + j : 1 + j + width] for i, j in NEIGHBOURS]
+    rows = {i: padded.narrow(-2, 1 + i, height) for i in (-1, 0, 1)}
+    return [rows[i].narrow(-1, 1 + j, width) for i, j in NEIGHBOURS]
 
 
 def differences(image: Tensor) -> Tensor:
@@ -57,10 +58,11 @@ def diffuse(
     weights, source = weights / total, (measured + hold * prior) / total
     if torch.is_grad_enabled() and not torch.jit.is_tracing():
         return _Diffusion.apply(depth, weights, source, steps)
+    each = [weights.narrow(1, k, 1) for k in range(len(NEIGHBOURS))]
     for _ in range(steps):
         new = source
-        for k, other in enumerate(shifts(depth)):
-            new = torch.addcmul(new, weights[:, k : k + 1], other)
+        for weight, other in zip(each, shifts(depth), strict=True):
+            new = torch.addcmul(new, weight, other)
         depth = new
     return depth
 
