@@ -148,15 +148,24 @@ def test_its_own_confidence_is_believed_until_it_is_calibrated(estimate):
     assert np.ptp(estimate(rgb, sparse, CAMERA).confidence) > 0.01
 
 
-def test_a_calibration_from_before_networks_had_their_own_still_counts():
-    _, checkpoint = networks.load("default")
+def test_a_calibration_from_before_networks_had_their_own_still_counts(weights):
+    _, checkpoint = networks.load(str(weights))
     path = checkpoint.path.with_name(f"{checkpoint.name}.confidence.json")
-    content = json.loads(path.read_text())
-    found = Confidence.of(checkpoint)
-    assert found.calibrated and "network" not in content["features"]
-    for name, weights in content["weights"].items():
-        np.testing.assert_allclose(found.weights[name][: len(weights)], weights, rtol=1e-6)
-        assert found.weights[name][len(weights) :].tolist() == [0.0]
+    old = {name: [0.5] * (len(FEATURES) - 1) for name in ("points", "no_points")}
+    content = {"checksum": checkpoint.checksum, "features": FEATURES[:-1], "weights": old}
+    path.write_text(json.dumps(content))
+    try:
+        found = Confidence.of(checkpoint)
+    finally:
+        path.unlink()
+    assert found.calibrated and FEATURES[-1] == "network"
+    for chosen in found.weights.values():
+        assert chosen.tolist() == [*[0.5] * (len(FEATURES) - 1), 0.0]
+
+
+def test_the_shipped_calibration_knows_the_networks_own():
+    found = Confidence.of(networks.load("default")[1])
+    assert found.calibrated and found.weights["points"][FEATURES.index("network")] > 0
 
 
 def test_a_third_stage_cannot_follow_a_guided_one():

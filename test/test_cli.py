@@ -140,7 +140,7 @@ def test_models_lists_every_network(capsys, tmp_path):
     assert rows["two-stage-rgbd"]["gflop"] == pytest.approx(134, abs=2)
     assert rows["fcrn50-rgb"]["parameters"] == 63_563_009
     assert rows["fcrn50-rgb"]["aliases"] == ["resnet-upproj"]
-    assert rows["two-stage-rgbd-18"]["weights"] == ["default"]
+    assert rows["anchored"]["weights"] == ["default"]
     assert rows["c-grey"]["input"] == [1, 37, 147] and rows["c-grey"]["sees"] == "grey"
 
 
