@@ -21,7 +21,7 @@ PRIOR = 1.0  # weight (in points) of "no correction" in the mean
 NEIGHBOURS = 24  # of these nearest points `SUPPORT` must agree with one, or it is a stray
 SUPPORT = 2
 STRAY = 0.5  # log ratio beyond which two points do not agree: a factor of 1.65
-MANY = 4096  # points that outvote their strays; looking for those would cost tens of milliseconds
+MANY = 2000  # points that outvote their strays; what they see through a window is none
 OUTLIER = 0.3  # least deviation from the neighbours, in log ratio, at which a point is dropped
 
 
@@ -106,10 +106,11 @@ def inliers(rows: np.ndarray, columns: np.ndarray, error: np.ndarray, shape) -> 
 
     A point is dropped when its error deviates from the smoothed errors of the two coarsest grids by
     more than 6 robust standard deviations (MAD) and by more than `OUTLIER`. Fewer than four points
-    cannot tell who is wrong: all stay.
+    cannot tell who is wrong: all stay. So do more than `MANY`: of a dense scan what is seen through
+    a window deviates and is right (RMSE on `lidar16` 2.9 m without those points, 2.2 m with them).
     """
     good = np.ones(len(error), bool)
-    if len(error) < 4:
+    if not 4 <= len(error) <= MANY:
         return good
     for _ in range(2):  # gross outliers first, then those that hid beside them
         centre = np.median(error[good])

@@ -74,14 +74,14 @@ def calibrate(
     estimator.confidence = recorder = Recorder()
     fitted = {}
     for name in ("no_points", "points"):
-        x, right = [], []
+        x, right, squares = [], [], []
         for text in PATTERNS:
             if (text == "none") == (name == "no_points"):
                 for index, sample in enumerate(progress(first, f"fit {text}")):
-                    some, good = draw(estimator, recorder, sample, text, [seed, index])
-                    x.append(some)
-                    right.append(good)
-        fitted[name] = confidence.fit(np.concatenate(x), np.concatenate(right))
+                    drawn = draw(estimator, recorder, sample, text, [seed, index])
+                    for kept, some in zip((x, right, squares), drawn, strict=True):
+                        kept.append(some)
+        fitted[name] = confidence.fit(*map(np.concatenate, (x, right, squares)))
     # Beside the weights, with their checksum: another checkpoint does not get this calibration.
     path = confidence.calibration_path(networks.read_checkpoint(networks.resolve(weights)))
     files.write_json(
@@ -101,7 +101,10 @@ def calibrate(
 
 
 def draw(estimator, recorder: Recorder, sample: Sample, text: str, seed: list[int]):
-    """Return the features (N, F) of random pixels with truth, and whether depth is right, (N,)."""
+    """Return the features (N, F) of random pixels with truth, whether depth is right, (N,) bool.
+
+    And the squared error (N,), in units of its mean in these pixels.
+    """
     rng = np.random.default_rng([*seed, zlib.crc32(text.encode())])
     sparse = SparsePattern.parse(text)(sample, rng)
     depth = estimator(sample.rgb, sparse, sample.camera).depth
@@ -110,4 +113,5 @@ def draw(estimator, recorder: Recorder, sample: Sample, text: str, seed: list[in
     chosen = rng.choice(valid, min(PIXELS, len(valid)), replace=False)
     x = np.stack([framing.restore(f).flat[chosen] for f in recorder.features], axis=1)
     truth = sample.depth.flat[chosen]
-    return x, np.abs(depth.flat[chosen] - truth) < confidence.TOLERANCE * truth
+    error = np.abs(depth.flat[chosen] - truth)
+    return x, error < confidence.TOLERANCE * truth, error**2 / max(np.mean(error**2), 1e-12)

@@ -22,7 +22,7 @@ from depth_two_stage.datasets.sparse import SparsePattern, own_points, undisturb
 from depth_two_stage.depth_scores import DepthScores
 from depth_two_stage.doubt import Doubt
 from depth_two_stage.estimator import DepthEstimator
-from depth_two_stage.map_evaluation import Reference, SeenSurfaces, SlamRun
+from depth_two_stage.map_evaluation import Reference, SeenSurfaces, SlamRun, write_surface
 from depth_two_stage.morphology import morphological
 from depth_two_stage.naming import nearest
 from depth_two_stage.odometry import gate_statistics
@@ -50,7 +50,8 @@ class Plan:
     inverted, night). With `slam`, `depth` (predicted or sensor) is fused
     from `poses` (odometry, or given: the true ones); `fusion` surfels adds the point-based map.
     `reference` is what maps are compared with: sensor (its depth's TSDF), or surfaces (exact ones).
-    `returns` are stamps (ns) at which a kidnapped camera is back (`kidnapping`).
+    `returns` are stamps (ns) at which a kidnapped camera is back (`kidnapping`). `slam_only`
+    measures trajectory and map of sensor depth alone: neither the network runs nor the gate.
     """
 
     sparse: Sequence[str] = ("bernoulli:200",)
@@ -68,6 +69,7 @@ class Plan:
     mapping: MappingNodeParameters = field(default_factory=MappingNodeParameters)
     surfels: SurfelParameters = field(default_factory=SurfelParameters)
     returns: Sequence[int] = ()
+    slam_only: bool = False
     pictures: Path | None = None
     pictures_count: int = 12
 
@@ -87,6 +89,8 @@ class Plan:
             )
         if self.fusion == "surfels" and self.poses != "given":
             raise ValueError(f"--fusion surfels: expected --poses given, got {self.poses!r}")
+        if self.slam_only and not (self.slam and self.depth == "sensor"):
+            raise ValueError("--slam-only: expected --slam --depth sensor, got another depth")
         for text in self.sparse:
             SparsePattern.parse(text)
 
@@ -127,7 +131,8 @@ def evaluate(
     report["results"] = {
         text: Row(text, dataset, estimator, plan, mean).run(progress) for text in plan.sparse
     }
-    if plan.slam and plan.depth == "sensor" and plan.poses == "odometry":
+    own = plan.slam and plan.depth == "sensor" and plan.poses == "odometry"
+    if own and not plan.slam_only:
         measured = (sample for sample in progress(dataset, "gate") if sample.depth is not None)
         steps = gate_statistics(measured, plan.mapping.odometry)
         report["gate"] = files.plain(steps)
@@ -164,7 +169,7 @@ class Row:
                     f"got {getattr(dataset, 'name', 'frames')}"
                 )
             self.reference = (SeenSurfaces if exact else Reference)(plan.mapping)
-            if plan.baselines and given and plan.depth == "predicted":
+            if plan.baselines and plan.depth == "predicted":
                 self.linear = SlamRun(plan.mapping, given, surfels)
 
     def run(self, progress: Progress) -> dict:
@@ -185,18 +190,25 @@ class Row:
         result["confidence"] = self.doubt.result()
         result["points"] = float(np.mean(self.points))
         result["milliseconds"] = {
-            name: float(np.median([t[name] for t in self.timings])) for name in self.timings[0]
+            name: float(np.median([t[name] for t in self.timings]))
+            for name in (self.timings or [{}])[0]
         }
         if self.temporal is not None:
             result["temporal"] = self.temporal.result()
         if self.slam is not None:
             result |= self.slam.result() | {"map": self.compare_maps()}
+            if self.linear is not None and self.linear.frames:
+                result["linear_slam"] = self.linear.result()
         return result
 
     def add(self, index: int, sample: Sample, picture: bool) -> None:
         """Run and measure one frame."""
         self.protocol.check(sample.camera, self.text)
         recorded, sample = sample, self.protocol.prepare(sample)
+        if self.plan.slam_only:
+            self.points.append(0)
+            self.fuse(sample, None, {})
+            return
         sparse, truth = self.samples(index, sample)
         rgb, camera = self.protocol.view(sample.rgb, sample.camera)
         rgb = recoloured(rgb, self.plan.colours, np.random.default_rng([self.plan.seed, index]))
@@ -333,9 +345,3 @@ def mean_depth(
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def write_surface(path: Path, surface) -> None:
-    """Write a `tsdf.Surface` or a `surfels.SurfelCloud` as PLY."""
-    triangles, normals = (getattr(surface, name, None) for name in ("triangles", "normals"))
-    files.write_ply(path, surface.points, surface.colors, triangles, normals)

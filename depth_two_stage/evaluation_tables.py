@@ -203,10 +203,13 @@ def _temporal(report: dict) -> Table:
 def _trajectories(report: dict) -> Table:
     depth, poses = report["slam_depth"], report["slam_poses"]
     table = Table(title=f"trajectory, {depth} depth, poses from {poses}")
-    for name in ("sparse", *(label for _, label in TRAJECTORY)):
+    for name in ("sparse", "depth", *(label for _, label in TRAJECTORY)):
         table.add_column(name, justify="right")
     for text, row in report["results"].items():
-        table.add_row(text, *(number(row[key]) for key, _ in TRAJECTORY))
+        runs = {"refined" if depth == "predicted" else depth: row, "linear": row.get("linear_slam")}
+        for method, run in runs.items():
+            if run is not None:
+                table.add_row(text, method, *(number(run[key]) for key, _ in TRAJECTORY))
     table.caption = "\n".join(
         f"{text}, kidnapped: frames from each return to recovery "
         f"{', '.join('never' if n is None else str(n) for n in found['frames_to_recovery'])}; "

@@ -160,9 +160,17 @@ class Gate:
         return self.judge_way(self.look(reference, frame, T), reference, frame, round_trip)
 
     def judge_way(
-        self, looked: Verdict, reference: Check, frame: Check, round_trip: np.ndarray
+        self,
+        looked: Verdict,
+        reference: Check,
+        frame: Check,
+        round_trip: np.ndarray,
+        disagreement: float = 0.0,
     ) -> Verdict:
-        """Judge on what `look` has found good; what it has refused stays so."""
+        """Judge on what `look` has found good; what it has refused stays so.
+
+        ``disagreement`` (m) is allowed where it is more than ``odometry.max_disagreement``.
+        """
         if looked.reason:
             return looked
         found = looked.agreement
@@ -170,11 +178,9 @@ class Gate:
         shift = float(np.linalg.norm(round_trip[:3, 3]))
         turn = float(np.linalg.norm(cv2.Rodrigues(round_trip[:3, :3])[0]))
         reason = ""
-        if shift > self.parameters.max_disagreement:
-            reason = (
-                f"forward and backward differ by {shift:.3f} m, "
-                f"expected at most {self.parameters.max_disagreement:g}"
-            )
+        most = max(self.parameters.max_disagreement, disagreement)
+        if shift > most:
+            reason = f"forward and backward differ by {shift:.3f} m, expected at most {most:g}"
         elif found.fitness < still.fitness and found.intensity > still.intensity:
             reason = "the images agree better without any motion"
         else:

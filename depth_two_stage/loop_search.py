@@ -24,7 +24,7 @@ from depth_two_stage.tsdf import TsdfMap
 
 NEIGHBOURS = 4  # keyframes so few edges away are no loop
 CANDIDATES = 3  # places compared with a frame
-LONGEST_WAIT = 0.2  # s for a pause between two frames, before a map that is built goes on
+LONGEST_WAIT = 0.05  # s for a pause between two frames, before a map that is built goes on
 
 
 @dataclass(frozen=True)
@@ -164,24 +164,33 @@ class LoopSearch:
     ) -> tuple[TsdfMap, int]:
         """The map from the kept frames at new poses, and the number of the last one."""
         map = TsdfMap(self.parameters.tsdf, self.parameters.pose.map_frame)
-        last = self.integrate(map, 0, extended(poses, self._present()), cancel)
+        last = self.integrate(map, 0, extended(poses, self._present()), cancel, LONGEST_WAIT)
         # A frame weighs as much as those that were fused beside it and not kept.
         map.weigh(max(1.0, fused / max(1, map.frames)))
         before = 0
-        while last > before and not cancel.is_set():  # the frames that came meanwhile
+        # The frames that came meanwhile, without a pause: else as many more would come.
+        while last > before and not cancel.is_set():
             before = last
             last = self.integrate(map, before, extended(poses, self._present()), cancel)
         return map, last
 
     def integrate(
-        self, map: TsdfMap, last: int, poses: Sequence[np.ndarray], cancel: Event | None = None
+        self,
+        map: TsdfMap,
+        last: int,
+        poses: Sequence[np.ndarray],
+        cancel: Event | None = None,
+        wait: float = 0.0,
     ) -> int:
-        """Integrate the kept frames after number ``last`` at nodes' poses → the last number."""
+        """Integrate the kept frames after number ``last`` at nodes' poses → the last number.
+
+        For each of them a pause between two frames is waited for, ``wait`` s at most.
+        """
         for frame in self.kept.since(last):
             if frame.node >= len(poses) or (cancel is not None and cancel.is_set()):
                 break
-            if self._idle is not None and cancel is not None:
-                self._idle.wait(LONGEST_WAIT)
+            if wait and self._idle is not None:
+                self._idle.wait(wait)
             rgb, depth, weight = frame.images()
             T_world_frame = poses[frame.node] @ frame.T_node_frame
             map.integrate(depth, rgb, frame.camera, T_world_frame, weight)

@@ -38,6 +38,7 @@ __all__ = [
     "min_max",
     "not_numbers",
     "relative",
+    "relative_log",
     "rmse",
     "scale_invariant",
     "scale_invariant_printed",
@@ -242,6 +243,25 @@ def relative(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return rmse(prediction, target, valid) + _mean(d.abs(), valid) + 0.5 * steps
 
 
+def relative_log(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the images of the logarithm of each one's ``relative``.
+
+    Lowering an image's error by a tenth gains the same whether it has a thousand points or none, of
+    which the error is ten times as large: no image outweighs the others.
+    """
+    _check(prediction, target, valid)
+    logs = (torch.where(valid, depth, 1).clamp(min=1e-3).log() for depth in (prediction, target))
+    d = next(logs) - next(logs)
+    squares = _error(prediction, target, valid).square().flatten(1).sum(1) / _counts(valid)
+    total = (squares + 1e-8).sqrt() + d.abs().flatten(1).sum(1) / _counts(valid)
+    for axis in (-1, -2):
+        length = d.shape[axis] - 1
+        both = valid.narrow(axis, 0, length) & valid.narrow(axis, 1, length)
+        steps = torch.where(both, d.diff(dim=axis).abs(), 0).flatten(1).sum(1)
+        total = total + 0.5 * steps / _counts(both)
+    return _images(total.clamp(min=1e-4).log(), valid)
+
+
 def _mean_step(values: Tensor, valid: Tensor, axis: int) -> Tensor:
     """Mean |difference| of neighbours along an axis, of those that are both valid."""
     length = values.shape[axis] - 1
@@ -272,6 +292,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "berhu_image": berhu_image,
     "log_l1": log_l1,
     "relative": relative,
+    "relative_log": relative_log,
     "scale_invariant": scale_invariant,
     "scale_invariant_printed": scale_invariant_printed,
 }

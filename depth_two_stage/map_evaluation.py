@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from depth_two_stage import trajectories
+from depth_two_stage import files, trajectories
 from depth_two_stage.config import MappingNodeParameters, SurfelParameters
 from depth_two_stage.datasets import Sample
 from depth_two_stage.kidnapping import recoveries
@@ -17,7 +18,7 @@ from depth_two_stage.slam import Frame, Slam, Step
 from depth_two_stage.surfels import SurfelCloud, SurfelMap
 from depth_two_stage.tsdf import Surface, TsdfMap
 
-__all__ = ["Reference", "SeenSurfaces", "SlamRun"]
+__all__ = ["Reference", "SeenSurfaces", "SlamRun", "write_surface"]
 
 DISTANCE = 0.05  # metres, of the F-score
 MANY = 2_000_000  # points that are collected before they are thinned again
@@ -196,3 +197,9 @@ class SlamRun:
         if self.given_poses or len(poses) == 0:
             return np.eye(4)
         return trajectories.align_poses(poses, truth)
+
+
+def write_surface(path: Path, surface) -> None:
+    """Write a `tsdf.Surface` or a `surfels.SurfelCloud` as PLY."""
+    triangles, normals = (getattr(surface, name, None) for name in ("triangles", "normals"))
+    files.write_ply(path, surface.points, surface.colors, triangles, normals)

@@ -122,9 +122,17 @@ class Odometry:
         return made
 
     def align(
-        self, reference: View, frame: View, guess: np.ndarray | None = None, kind: str = "frame"
+        self,
+        reference: View,
+        frame: View,
+        guess: np.ndarray | None = None,
+        kind: str = "frame",
+        disagreement: float = 0.0,
     ) -> Motion:
-        """Motion T_reference_frame from a guess (None: no motion), gated as its kind usually is."""
+        """Motion T_reference_frame from a guess (None: no motion), gated as its kind usually is.
+
+        ``disagreement`` (m) of the ways there and back is allowed where it is more than usual.
+        """
         guess = np.eye(4) if guess is None else guess
         reference = reference.seen_by(frame.camera)
         gate = self._gates.setdefault(kind, Gate(self.parameters))
@@ -136,7 +144,8 @@ class Odometry:
             back = self.estimate(frame, reference, np.linalg.inv(guess))
         except RuntimeError as error:  # Open3D: "singular 6x6 linear system"
             return Motion(guess, Verdict(f"odometry failed: {_first_line(error)}"))
-        return Motion(T, gate.judge_way(looked, reference.check, frame.check, T @ back))
+        checks = reference.check, frame.check
+        return Motion(T, gate.judge_way(looked, *checks, T @ back, disagreement))
 
     def estimate(self, reference: View, frame: View, guess: np.ndarray) -> np.ndarray:
         """T_reference_frame (4, 4) by Open3D, not gated; RuntimeError when it has no solution."""

@@ -27,6 +27,9 @@ from depth_two_stage.tsdf import TsdfMap
 MOST_EXTRAPOLATION = 3.0  # frame periods over which the motion is taken to go on
 GAP_NS = 500_000_000  # a longer pause, and one of MOST_EXTRAPOLATION periods, may be a kidnapping
 RECOVERY_KEYFRAMES = 3  # tried for each frame while lost, by likeness and by features each
+# A place known by its features may be far from its keyframe: then half of each view has no part in
+# the other, and dense odometry there and back differs by more than within a keyframe's distance.
+FOUND_DISAGREEMENT = 0.2  # of the way from the keyframe that the features say
 SEARCHED_AT_ONCE = 3  # poses of a loaded map tried for each frame
 THUMBNAIL = (20, 15)  # px, for likeness
 SEEN_ONCE = 1e-3  # weight from which the map counts as seen, for tracking
@@ -160,9 +163,9 @@ class Tracker:
         reason = "nothing to track against"
         looking = self.lost or self.after_gap(stamp)
         for kind, reference, expected, found in self._attempts(view, stamp):
-            motion = self.odometry.align(
-                reference.view, view, np.linalg.inv(reference.T_world_camera) @ expected, kind
-            )
+            guess = np.linalg.inv(reference.T_world_camera) @ expected
+            slack = FOUND_DISAGREEMENT * float(np.linalg.norm(guess[:3, 3])) if found else 0.0
+            motion = self.odometry.align(reference.view, view, guess, kind, slack)
             if motion.accepted:
                 T = reference.T_world_camera @ motion.T_reference_frame
                 if (looking or found) and not self._confirmed(kind, view, reference, motion):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`anchored`: depth in units of the scene, edges taken from neighbours, its own confidence."""
+"""`anchored`: depth in units of the scene, its spreading over the image, its own confidence."""
 
 import json
 
@@ -11,8 +11,8 @@ import torch
 from depth_two_stage import estimator, networks, recipes
 from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import FEATURES, Confidence
-from depth_two_stage.networks.anchored import TAPS, CorrectionUNet, EdgeGenerator, neighbours
-from depth_two_stage.networks.inputs import FAR, REACH, assemble, scene_unit
+from depth_two_stage.networks.anchored import DiffusionUNet, EdgeGenerator
+from depth_two_stage.networks.inputs import FAR, LACK, POINTS, REACH, SMOOTH, assemble, scene_unit
 from depth_two_stage.training import Run
 
 CAMERA = Camera(160, 120, 136.3, 136.3, 79.5, 59.5)  # the network's own focal length, halved
@@ -90,23 +90,48 @@ def test_without_points_it_answers_in_metres(estimate):
     assert np.array_equal(found.depth, again.depth)
 
 
-def test_every_pixel_may_take_its_neighbours_depth():
-    depth = torch.arange(12 * 14.0).reshape(1, 1, 12, 14)
-    taken = neighbours(depth)
-    assert taken.shape == (1, len(TAPS), 12, 14) and len(set(TAPS)) == 17
-    for k, (row, column) in enumerate(TAPS):
-        y, x = min(max(6 + row, 0), 11), min(max(3 + column, 0), 13)  # the border is repeated
-        assert taken[0, k, 6, 3] == depth[0, 0, y, x]
+def edge():
+    """A bright half at twice the depth of the dark one, four points on each: x (1, 8, 48, 64)."""
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    rgb[:, 32:] = 200
+    sparse = np.zeros((48, 64), np.float32)
+    for row in (6, 18, 30, 42):
+        sparse[row, 12], sparse[row, 51] = 1.0, 2.0
+    return torch.from_numpy(assemble(rgb, sparse, "relative", 3.0))[None], rgb[..., 0] > 0
 
 
-def test_both_networks_begin_at_what_they_are_given():
-    torch.manual_seed(0)
-    one, two = CorrectionUNet().eval(), EdgeGenerator().eval()
+def test_a_new_network_spreads_points_up_to_the_edges_of_the_image():
+    x, bright = edge()
     with torch.no_grad():
-        assert one(torch.randn(1, 8, 48, 64)).abs().max() < 0.1
-        flat = torch.full((1, 1, 48, 64), 0.3)
-        out = two(torch.cat((flat, torch.randn(1, 6, 48, 64)), dim=1))
-    assert (out[:, :1] - flat).abs().max() < 0.1 and out.shape == (1, 2, 48, 64)
+        depth = x[0, SMOOTH] + torch.nn.functional.interpolate(
+            DiffusionUNet().eval()(x), (48, 64), mode="bilinear", align_corners=False
+        )
+    truth = np.where(bright, np.log(2 / 1.5), np.log(1 / 1.5))  # in units of the median
+    error, before = (np.abs(y.numpy() - truth) for y in (depth[0, 0], x[0, SMOOTH]))
+    beside = np.s_[:, 26:38]
+    assert before[beside].mean() > 0.2 and error[beside].mean() < 0.6 * before[beside].mean()
+    assert error.mean() < 0.6 * before.mean()
+
+
+def test_a_new_second_stage_keeps_depth_but_at_the_points():
+    torch.manual_seed(0)
+    two = EdgeGenerator().eval()
+    flat = torch.full((1, 1, 47, 63), 0.3)
+    guide = torch.randn(1, 7, 47, 63)
+    guide[:, 3:5] = guide[:, 6:] = 0  # no point
+    with torch.no_grad():
+        out = two(torch.cat((flat, guide), dim=1))
+        assert out.shape == (1, 2, 47, 63) and (out[:, :1] - flat).abs().max() < 0.02
+        guide[:, 4, 20, 20], guide[:, 6, 20, 20] = 0.6 * np.log(REACH), 1
+        out = two(torch.cat((flat, guide), dim=1))
+    assert out[0, 0, 20, 20] == pytest.approx(0.6, abs=0.1)
+    assert (out[0, 0, 40:] - 0.3).abs().max() < 0.02
+    assert two.guides.index(LACK) == 4 and two.guides.index(POINTS) == 6
+
+
+def test_steps_and_levels_have_to_fit():
+    with pytest.raises(ValueError, match="widths, steps: expected two levels at least"):
+        DiffusionUNet(widths=(8, 8, 8), steps=(4,))
 
 
 def test_its_own_confidence_is_believed_until_it_is_calibrated(estimate):
@@ -123,15 +148,24 @@ def test_its_own_confidence_is_believed_until_it_is_calibrated(estimate):
     assert np.ptp(estimate(rgb, sparse, CAMERA).confidence) > 0.01
 
 
-def test_a_calibration_from_before_networks_had_their_own_still_counts():
-    _, checkpoint = networks.load("default")
+def test_a_calibration_from_before_networks_had_their_own_still_counts(weights):
+    _, checkpoint = networks.load(str(weights))
     path = checkpoint.path.with_name(f"{checkpoint.name}.confidence.json")
-    content = json.loads(path.read_text())
-    found = Confidence.of(checkpoint)
-    assert found.calibrated and "network" not in content["features"]
-    for name, weights in content["weights"].items():
-        np.testing.assert_allclose(found.weights[name][: len(weights)], weights, rtol=1e-6)
-        assert found.weights[name][len(weights) :].tolist() == [0.0]
+    old = {name: [0.5] * (len(FEATURES) - 1) for name in ("points", "no_points")}
+    content = {"checksum": checkpoint.checksum, "features": FEATURES[:-1], "weights": old}
+    path.write_text(json.dumps(content))
+    try:
+        found = Confidence.of(checkpoint)
+    finally:
+        path.unlink()
+    assert found.calibrated and FEATURES[-1] == "network"
+    for chosen in found.weights.values():
+        assert chosen.tolist() == [*[0.5] * (len(FEATURES) - 1), 0.0]
+
+
+def test_the_shipped_calibration_knows_the_networks_own():
+    found = Confidence.of(networks.load("default")[1])
+    assert found.calibrated and found.weights["points"][FEATURES.index("network")] > 0
 
 
 def test_a_third_stage_cannot_follow_a_guided_one():
@@ -162,9 +196,11 @@ def test_it_is_trained_by_its_recipe(tmp_path):
     run = Run(recipes.load("anchored", changes), tmp_path / "run")
     path = run.train()
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    first, last = ([e for e in lines if e["stage"] == "stage_one"][i]["relative"] for i in (0, -1))
+    first, last = (
+        [e for e in lines if e["stage"] == "stage_one"][i]["relative_log"] for i in (0, -1)
+    )
     assert last < first
     two = [entry for entry in lines if entry["stage"] == "stage_two"]
-    assert {"adversarial", "relative", "confidence", "discriminator"} <= two[-1].keys()
+    assert {"adversarial", "relative_log", "confidence", "discriminator"} <= two[-1].keys()
     model, checkpoint = networks.load(str(path))
     assert model.confident and checkpoint.facts["architecture"]["settings"]["mean_depth"] != 2.8

@@ -46,9 +46,9 @@ def test_the_list_of_commands(capsys):
         ("fly",),
         ("train",),
         ("train", "no-such-recipe"),
-        ("train", "default"),
-        ("train", "default", "-p", "stage_one"),
-        ("train", "default", "-p", "stage_one.epochs=many"),
+        ("train", "two-stage-rgbd-18"),
+        ("train", "two-stage-rgbd-18", "-p", "stage_one"),
+        ("train", "two-stage-rgbd-18", "-p", "stage_one.epochs=many"),
         ("config", "--check", "no-such-file.yaml"),
         ("config", "--colour"),
         ("evaluate", "moon", "--root", "."),
@@ -140,7 +140,7 @@ def test_models_lists_every_network(capsys, tmp_path):
     assert rows["two-stage-rgbd"]["gflop"] == pytest.approx(134, abs=2)
     assert rows["fcrn50-rgb"]["parameters"] == 63_563_009
     assert rows["fcrn50-rgb"]["aliases"] == ["resnet-upproj"]
-    assert rows["two-stage-rgbd-18"]["weights"] == ["default"]
+    assert rows["anchored"]["weights"] == ["default"]
     assert rows["c-grey"]["input"] == [1, 37, 147] and rows["c-grey"]["sees"] == "grey"
 
 
@@ -158,7 +158,7 @@ def test_an_interrupt_while_a_command_works_is_one_line(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("depth_two_stage.recipes.load", load)
-    code, _, err = run(capsys, "train", "default")
+    code, _, err = run(capsys, "train", "two-stage-rgbd-18")
     assert (code, err.strip()) == (130, "depth-two-stage: interrupted")
 
 

@@ -52,18 +52,26 @@ def test_confidence_falls_where_doubt_rises_and_is_never_constant():
     assert p[40, 12] > p[44, 33]  # at a point
 
 
-def test_fit_recovers_the_probabilities_it_was_given():
+def test_fit_ranks_by_the_size_of_errors_and_says_how_probable_right_is():
     rng = np.random.default_rng(0)
-    x = np.column_stack([np.ones(20000), rng.normal(size=(20000, 2))])
-    true = np.array([0.5, -1.0, 2.0])
-    right = rng.random(20000) < 1 / (1 + np.exp(-x @ true))
-    np.testing.assert_allclose(fit(x, right), true, atol=0.1)
+    x = np.zeros((40000, len(FEATURES)))
+    x[:, 0] = 1
+    x[:, 1:3] = rng.normal(size=(40000, 2))
+    deviation = np.exp(0.5 * x[:, 1] - 0.25 * x[:, 2])  # so ln of the square is x1 - x2 / 2
+    error = deviation * rng.normal(size=40000)
+    weights = fit(x, np.abs(error) < 1, error**2 / np.mean(error**2))
+    assert weights[1] < 0 < weights[2] and weights[1] / weights[2] == pytest.approx(-2, rel=0.2)
+    p = 1 / (1 + np.exp(-x @ weights))
+    for low, high in ((0.3, 0.5), (0.5, 0.7), (0.7, 0.9)):
+        some = (low < p) & (p < high)
+        assert np.mean(np.abs(error[some]) < 1) == pytest.approx(p[some].mean(), abs=0.05)
 
 
 def test_fit_survives_features_that_never_vary_and_answers_that_never_differ():
-    x = np.column_stack([np.ones(100), np.zeros(100)])
-    w = fit(x, np.ones(100, bool))
-    assert np.isfinite(w).all() and w[1] == 0 and w[0] > 2
+    x = np.zeros((100, len(FEATURES)))
+    x[:, 0] = 1
+    w = fit(x, np.ones(100, bool), np.ones(100))
+    assert np.isfinite(w).all() and (w[1:] == 0).all() and w[0] > 2
 
 
 def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):

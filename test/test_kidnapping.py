@@ -79,3 +79,14 @@ def test_a_kidnapped_camera_is_found_and_nothing_wrong_is_fused(room):
     assert all(wait is not None and wait <= 2 for wait in waits)
     assert result["kidnappings"]["wrong_fusions"] == 0
     assert result["kidnappings"]["compared_fusions"] >= 10
+
+
+def test_a_place_half_a_metre_from_its_keyframe_is_found(recordings):
+    """Half of the view is new there: dense odometry there and back differs by 8 cm."""
+    frames = kidnapped(open_dataset("folder", recordings / "kitchen")[:63], "cut:10:50")
+    run = SlamRun(from_flat(MappingNodeParameters, SETTINGS), False, returns=frames.returns())
+    for sample in frames:
+        run.add(sample, sample.depth)
+    found = run.result()["kidnappings"]
+    assert found["frames_to_recovery"] == [0]
+    assert (found["wrong_fusions"], found["compared_fusions"]) == (0, 13)

@@ -193,6 +193,21 @@ def test_relative_is_rmse_and_logarithms_and_their_steps():
     assert low.grad.isfinite().all() and (low.grad[valid] < 0).all()
 
 
+def test_relative_log_weighs_images_by_what_is_left_of_each():
+    rng = torch.Generator().manual_seed(0)
+    target = torch.rand(3, 1, 4, 6, generator=rng) + 1
+    prediction = target + 0.1 * torch.rand(3, 1, 4, 6, generator=rng)
+    valid = torch.rand(3, 1, 4, 6, generator=rng) < 0.8
+    valid[2] = False  # an image without depth counts as none
+    each = [
+        losses.relative(*(part[i : i + 1] for part in (prediction, target, valid))).log()
+        for i in (0, 1)
+    ]
+    value = losses.relative_log(prediction, target, valid)
+    assert value.item() == pytest.approx(float(sum(each)) / 2, abs=1e-5)
+    assert losses.relative_log(prediction, target, valid & False) == 0
+
+
 def test_confidence_is_the_cross_entropy_of_being_within_5_percent():
     depth, target = batch([1.04, 1.06, 7.0]), batch([1.0, 1.0, NAN])
     valid = batch([1.0, 1.0, 0.0]).bool()

@@ -38,7 +38,7 @@ def recipe(root, *mix, **changes):
     data = {"dataset": "folder", "root": str(root), "split": None, "validation_split": None}
     data |= {"mix": list(mix), "validation_limit": 0}
     view = {"scale": [1.0, 1.0], "rotation": 0.0, "colour": 0.0}
-    return recipes.load("default", {"data": data, "view": view, **changes})
+    return recipes.load("two-stage-rgbd-18", {"data": data, "view": view, **changes})
 
 
 def rooms(share, split=ROOMS):
@@ -124,7 +124,10 @@ def test_a_run_with_a_mix_says_so_and_resumes_only_with_it(root, tmp_path):
     assert found.facts["frames"] == 12
     assert found.facts["data_hash"] == open_training(run.recipe.data).list_hash
     assert found.facts["recipe"]["data"]["mix"] == [{**rooms(0.5), "root": None}]
-    assert recipes.load("default", {"data": found.facts["recipe"]["data"]}).data == run.recipe.data
+    assert (
+        recipes.load("two-stage-rgbd-18", {"data": found.facts["recipe"]["data"]}).data
+        == run.recipe.data
+    )
     with pytest.raises(training.TrainingError, match="expected the same data_hash"):
         training.Run(recipe(root, rooms(0.4), **small), tmp_path / "run", resume=True)
 
@@ -187,4 +190,4 @@ def test_wrong_mixes_are_named(root, mix, error, words):
     with pytest.raises(error, match=words):
         open_training(recipe(root, *mix).data)
     with pytest.raises(recipes.RecipeError, match=r"data\.mix: expected a list"):
-        recipes.load("default", {"data.mix": 3})
+        recipes.load("two-stage-rgbd-18", {"data.mix": 3})

@@ -3,12 +3,14 @@
 
 import functools
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from depth_two_stage import estimator, networks, runtimes
 from depth_two_stage.camera import Camera
+from depth_two_stage.networks.inputs import assemble
 
 NAMES = list(networks.MODELS)
 
@@ -29,10 +31,15 @@ def small(name):
 
 
 def example(settings, batch=1, size=None):
+    height, width = size or settings.input_size
+    if settings.relative:  # whose points are points: elsewhere there are none
+        rng = np.random.default_rng(1)
+        rgb = cv2.resize(rng.integers(0, 255, (12, 16, 3), np.uint8), (width, height))
+        sparse = np.where(rng.random((height, width)) < 2e-3, rng.uniform(1, 4, (height, width)), 0)
+        x = assemble(rgb, sparse.astype(np.float32), settings.sparse_input, settings.mean_depth)
+        return torch.from_numpy(x).repeat(batch, 1, 1, 1)
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(
-        batch, settings.channels, *(size or settings.input_size), generator=generator
-    )
+    return torch.randn(batch, settings.channels, height, width, generator=generator)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -87,6 +87,12 @@ def test_gate_asks_all_three_questions(room):
     away[0, 3] = parameters.max_disagreement * 1.1
     verdict = Gate(parameters).judge(a, b, true, away)
     assert verdict.reason.startswith("forward and backward differ")
+    # A place known by its features may be far away: then more is allowed, but not anything.
+    gate = Gate(parameters)
+    looked, most = gate.look(a, b, true), parameters.max_disagreement
+    assert gate.judge_way(looked, a, b, away, 1.2 * most).reason == ""
+    assert gate.judge_way(looked, a, b, away, 1.05 * most).reason.startswith("forward and")
+    assert Gate(parameters).judge_way(looked, a, b, np.eye(4), 0.0).reason == ""
     far = true.copy()
     far[0, 3] += 50
     assert Gate(parameters).judge(a, b, far, np.eye(4)).reason.startswith("overlap")

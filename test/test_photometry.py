@@ -125,7 +125,7 @@ def test_an_example_changes_in_its_colour_alone():
     camera = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
     depth = np.full((120, 160), 2, np.float32)
     sample = Sample(picture(), depth, camera, 0, "made")
-    plain = recipes.load("default", {"sparse.beams": 0.5})
+    plain = recipes.load("two-stage-rgbd-18", {"sparse.beams": 0.5})
     changed = dataclasses.replace(plain, photometry=Photometry(noise=1.0))
     settings = networks.NetworkSettings(input_size=(60, 80), focal=65.0, sparse_input="zeros")
     for seed in range(5):
@@ -156,5 +156,8 @@ def test_recipes_of_the_package_leave_images_as_the_papers_do():
 )
 def test_wrong_settings_are_named(changes, words):
     with pytest.raises(recipes.RecipeError, match=words):
-        recipes.load("default", changes)
-    assert recipes.load("default", {"photometry.stops": [-2, 1]}).photometry.stops == (-2, 1)
+        recipes.load("two-stage-rgbd-18", changes)
+    assert recipes.load("two-stage-rgbd-18", {"photometry.stops": [-2, 1]}).photometry.stops == (
+        -2,
+        1,
+    )

@@ -271,12 +271,12 @@ def test_what_goes_wrong_happens_as_often_as_it_should():
 )
 def test_wrong_settings_are_named(changes, words):
     with pytest.raises(recipes.RecipeError, match=words):
-        recipes.load("default", changes)
+        recipes.load("two-stage-rgbd-18", changes)
 
 
 def test_a_recipe_may_name_it_all():
     chosen = recipes.load(
-        "default",
+        "two-stage-rgbd-18",
         {
             "sparse": {
                 "corners": 0.1,

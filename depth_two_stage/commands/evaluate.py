@@ -125,6 +125,14 @@ def command(
             "May be repeated.",
         ),
     ] = None,
+    slam_only: Annotated[
+        bool,
+        typer.Option(
+            "--slam-only",
+            help="With --slam --depth sensor: trajectory and map alone, without the network and "
+            "the gate's statistics, in a third of the time.",
+        ),
+    ] = False,
     colours: Annotated[
         str,
         typer.Option(
@@ -225,6 +233,7 @@ def command(
         mapping=mapping,
         surfels=surfels,
         returns=returns,
+        slam_only=slam_only,
         pictures=pictures,
     )
     with tables.Bars() as bars:

@@ -69,8 +69,8 @@ def command(
 ) -> None:
     """Train stage one, then stage two, by a recipe; several processes by torch's own launcher.
 
-    One process: depth-two-stage train default --root DATA. Several: torchrun --nproc-per-node 2
-    -m depth_two_stage.cli train default --root DATA.
+    One process: depth-two-stage train anchored --root DATA. Several: torchrun --nproc-per-node 2
+    -m depth_two_stage.cli train anchored --root DATA.
     """
     import torch
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .anchored import CorrectionUNet, EdgeGenerator
+from .anchored import DiffusionUNet, EdgeGenerator
 from .checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -39,7 +39,7 @@ __all__ = [
     "MODELS",
     "Checkpoint",
     "CheckpointError",
-    "CorrectionUNet",
+    "DiffusionUNet",
     "EdgeGenerator",
     "FullyConnected",
     "NetworkSettings",
@@ -71,7 +71,7 @@ PARTS: dict[str, type[nn.Module]] = {
     "single_stage": SingleStage,
     "residual_generator": ResidualGenerator,
     "unet_generator": UNetGenerator,
-    "correction_unet": CorrectionUNet,
+    "diffusion_unet": DiffusionUNet,
     "edge_generator": EdgeGenerator,
     "patch_discriminator": PatchDiscriminator,
 }

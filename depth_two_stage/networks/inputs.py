@@ -31,6 +31,9 @@ MeanDepth = float | Sequence[Sequence[float]]  # metres: of all pixels, or a sma
 FAR = 128.0  # px; farther from the nearest point is all the same
 #: what a network of relative depth is asked for: so many times nearer or farther than the median
 REACH = 20.0
+LOG_REACH = float(np.log(REACH))
+#: channels of ``relative`` beside the colour
+SMOOTH, NEAREST, LACK, DISTANCE, POINTS = range(3, 8)
 
 
 def nearest_fill(sparse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,18 +83,18 @@ MODELS: dict[str, Spec] = {
     # Ours
     "anchored": {
         **_one(
-            "none: the two-stage frame from interpolated points",
-            {"name": "correction_unet"},
+            "none: the two-stage frame, points spread",
+            {"name": "diffusion_unet"},
             "relative",
             input_size=[240, 320],
             refined_size=[240, 320],
             focal=272.6,
         ),
-        "stage_two": {"name": "edge_generator", "widths": [12, 24, 48]},
+        "stage_two": {"name": "edge_generator", "widths": [24, 48, 64]},
         "discriminator": {
             "name": "patch_discriminator",
             "widths": [16, 32, 64, 128],
-            "condition": 7,
+            "condition": 8,
         },
     },
     # E
@@ -118,7 +118,7 @@ MODELS: dict[str, Spec] = {
     },
     "two-stage-rgbd-18": {
         **_one(
-            "A at a quarter of the width; the shipped weights' network",
+            "A at a quarter of the width",
             dict(FCRN18),
             "smooth",
             # Half of NYU's 228×304: from 700 images alone colour is learned better with the whole

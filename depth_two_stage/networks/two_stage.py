@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .inputs import CHANNELS, COLOURS, FILLED, REACH, RELATIVE, MeanDepth
+from .inputs import CHANNELS, COLOURS, FILLED, LOG_REACH, REACH, RELATIVE, SMOOTH, MeanDepth
 
 MAX_SIDE = 8192  # pixels
 
@@ -83,7 +83,6 @@ class NetworkSettings:
         return unit / REACH, unit * REACH
 
 
-LOG_REACH = float(np.log(REACH))
 REFINING = ("stage_two", "stage_three")
 
 
@@ -148,7 +147,7 @@ class TwoStage(nn.Module):
             align_corners=self.settings.corners,
         )
         if self.settings.sparse_input in (*FILLED, *RELATIVE):
-            out = out + self._resized(x[:, 3:4])
+            out = out + self._resized(x[:, SMOOTH : SMOOTH + 1])
         return out.exp() if self.settings.relative else out
 
     def _resized(self, x: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ class Recipe:
 
 
 LOSS_NAMES = (
-    *("berhu", "berhu_image", "rmse", "relative", "l1", "l2", "half_l2"),
+    *("berhu", "berhu_image", "rmse", "relative", "relative_log", "l1", "l2", "half_l2"),
     *("scale_invariant", "scale_invariant_printed", "log_l1"),
 )
 CHOICES = {
@@ -163,7 +163,7 @@ CHOICES = {
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
     "stage_one.loss": LOSS_NAMES,
-    "stage_two.loss": ("l1", "rmse", "relative", "log_l1"),
+    "stage_two.loss": ("l1", "rmse", "relative", "relative_log", "log_l1"),
     "stage_two.form": ("non_saturating", "min_max"),
     "view.paper": tuple(RANGES),
     "stage_two.pairs": tuple(RANGES),

@@ -53,7 +53,7 @@ def test_a_recipe_trains_a_stage_two_behind_it(folders, tmp_path):
         "data.validation_limit": 1,
         "stage_two.batch": 1,
     }
-    run = training.Run(recipes.load("default", changes), tmp_path / "run")
+    run = training.Run(recipes.load("two-stage-rgbd-18", changes), tmp_path / "run")
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     model, checkpoint = networks.load(run.train())
     assert checkpoint.facts["images"] == {"stage_one": 0, "stage_two": 2, "stage_three": 0}
@@ -68,7 +68,7 @@ def test_a_recipe_trains_a_stage_two_behind_it(folders, tmp_path):
     assert found.depth.shape == (120, 160) and np.isfinite(found.depth).all()
     changes["model"] = "fcrn50-rgb"
     with pytest.raises(training.TrainingError, match=r"plug: expected something .* left to train"):
-        training.Run(recipes.load("default", changes), tmp_path / "nothing")
+        training.Run(recipes.load("two-stage-rgbd-18", changes), tmp_path / "nothing")
 
 
 def test_a_checkpoint_of_it_is_plugged_on(folders, weights):

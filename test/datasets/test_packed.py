@@ -241,7 +241,7 @@ def nyu(tmp_path):
 
 def train(capsys, *arguments):
     with pytest.raises(SystemExit) as left:
-        cli.main(["train", "default", *map(str, arguments)])
+        cli.main(["train", "two-stage-rgbd-18", *map(str, arguments)])
     shown = capsys.readouterr()
     return left.value.code, shown.out, shown.err
 

@@ -73,6 +73,28 @@ def test_sensor_depth_and_own_odometry(estimator):
     assert row["lost_frames"] + row["fused_frames"] <= 8
     assert row["map"]["sensor"]["fscore"] > 0.7
     assert report["gate"]["good"] + report["gate"]["wrong"] == 7
+    # Without the network and the gate: the same trajectory and map (Open3D's sums vary by 1e-5).
+    alone = evaluate(walk, estimator, Plan(("none",), slam=True, depth="sensor", slam_only=True))
+    assert "gate" not in alone and "refined" not in alone["results"]["none"]
+    assert alone["results"]["none"]["ate_rmse"] == pytest.approx(row["ate_rmse"], abs=1e-3)
+    assert alone["results"]["none"]["map"]["sensor"]["fscore"] > 0.7
+    assert [table.title.split(",")[0] for table in evaluation_tables(alone)] == [
+        "trajectory",
+        "map against the mesh of sensor depth from true poses",
+    ]
+    with pytest.raises(ValueError, match="--slam-only: expected --slam --depth sensor"):
+        Plan(slam=True, slam_only=True)
+
+
+def test_linear_interpolation_is_tracked_beside_the_prediction(estimator):
+    walk = open_dataset("rendered", ".", "frames:120,size:120x160")[:4]
+    report = evaluate(walk, estimator, Plan(("lines:32", "none"), True, slam=True))
+    row = report["results"]["lines:32"]
+    assert row["linear_slam"]["slam_frames"] == 4 and row["linear_slam"]["ate_rmse"] < 0.1
+    assert row["linear_slam"]["ate_rmse"] != row["ate_rmse"]
+    assert "linear_slam" not in report["results"]["none"]  # no points, nothing to interpolate
+    table = next(t for t in evaluation_tables(report) if str(t.title).startswith("trajectory"))
+    assert list(table.columns[1].cells) == ["refined", "linear", "refined"]
 
 
 def test_frames_without_depth_are_left_out_and_counted(estimator, room):

@@ -20,7 +20,7 @@ SMALL = {
 
 
 def recipe(root, **changes):
-    return recipes.load("default", {**SMALL, "data.root": str(root), **changes})
+    return recipes.load("two-stage-rgbd-18", {**SMALL, "data.root": str(root), **changes})
 
 
 def lines(out):

@@ -31,7 +31,7 @@ from depth_two_stage import datasets, networks, recipes, training
 )
 def test_wrong_recipes_are_named(changes, words):
     with pytest.raises(recipes.RecipeError, match=words):
-        recipes.load("default", changes)
+        recipes.load("two-stage-rgbd-18", changes)
 
 
 @pytest.mark.parametrize("name", recipes.names())

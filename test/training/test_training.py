@@ -120,7 +120,15 @@ def test_what_cannot_be_done_is_found_before_training(root, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="split: expected one of train, val, got 'test'"):
         training.Run(recipe(root, **{"data.validation_split": "test"}), tmp_path / "run")
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "depth_two_stage.cli", "train", "default", "--root", str(root)]
+    command = [
+        sys.executable,
+        "-m",
+        "depth_two_stage.cli",
+        "train",
+        "two-stage-rgbd-18",
+        "--root",
+        str(root),
+    ]
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         done = subprocess.run([*command, "-o", str(out)], capture_output=True, text=True)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1

@@ -16,7 +16,15 @@ from depth_two_stage.training_state import read_state
 
 
 def test_kill_9_at_any_moment_and_resume_gives_the_same(root, tmp_path):
-    command = [sys.executable, "-m", "depth_two_stage.cli", "train", "default", "--root", str(root)]
+    command = [
+        sys.executable,
+        "-m",
+        "depth_two_stage.cli",
+        "train",
+        "two-stage-rgbd-18",
+        "--root",
+        str(root),
+    ]
     for name, value in SMALL.items():
         command += ["-p", f"{name}={value}"]
     command += ["--threads", "1"]
@@ -63,7 +71,7 @@ def test_two_gloo_processes_agree(root, tmp_path):
         "-m",
         "depth_two_stage.cli",
         "train",
-        "default",
+        "two-stage-rgbd-18",
         "--root",
         str(root),
         "-o",
@@ -93,7 +101,7 @@ def test_a_share_without_depth_beside_one_that_has_some(root, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--local-addr=127.0.0.1", "--nproc-per-node=2", "-m", "depth_two_stage.cli"]
-    command += ["train", "default", "--root", str(made), "-o", str(out), "--threads", "1"]
+    command += ["train", "two-stage-rgbd-18", "--root", str(made), "-o", str(out), "--threads", "1"]
     single = {"model": "fcrn18-rgb", "width": 1 / 32, "input_size": "[57, 76]"}
     changes = {**single, "stage_one.batch": 2, "stage_one.epochs": 3, "data.validation_limit": 0}
     for name, value in (SMALL | changes).items():
