@@ -38,7 +38,10 @@ def receive_array(connection: Connection, array: np.ndarray) -> np.ndarray:
     view = memoryview(array).cast("B") if array.size else memoryview(b"")
     position = 0
     while position < len(view):
-        position += connection.recv_bytes_into(view[position:])
+        try:
+            position += connection.recv_bytes_into(view[position:])
+        except OSError as error:  # half of a message: its sender was killed
+            raise EOFError(str(error)) from error
     return array
 
 

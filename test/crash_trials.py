@@ -42,7 +42,7 @@ TSDF = TsdfParameters(device="cpu", memory_mb=16.0)
 CAMERA = Camera(48, 36, 40.0, 40.0, 23.5, 17.5)
 FRAME, PERIOD = 0.05, 0.05  # s between two frames, and two autosaves
 PATIENCE = 60.0  # s
-DELAY = {"fusion": 0.3, "autosave": 0.02, "save": 0.02}  # s, longest wait before the kill
+LONGEST_FUSION = 0.3  # s, before the kill; of a save, what the one before has taken
 
 
 # --- the victim -----------------------------------------------------------------------------------
@@ -242,16 +242,25 @@ def killed(
         return reports.saves >= 1
 
     until(has_saved, process, "a save")
-    if kind != "fusion":
-        until(lambda: not writes(folder), process, "an end of writing")
-        until(lambda: writes(folder), process, "a save")
-    delay = choice.uniform(0, DELAY[kind])
+    most = LONGEST_FUSION if kind == "fusion" else writing_time(process, folder)
+    delay = choice.uniform(0, most)
     time.sleep(delay)
     os.kill(process.pid, signal.SIGKILL)
     if kind != "fusion":
         os.kill(reports.worker, signal.SIGKILL)
     process.wait(PATIENCE)
     return delay, writes(folder)
+
+
+def writing_time(process, folder: Path) -> float:
+    """How long a save has taken to write, s; when this returns, the next one is being written."""
+    until(lambda: not writes(folder), process, "an end of writing")
+    until(lambda: writes(folder), process, "a save")
+    begin = time.monotonic()
+    until(lambda: not writes(folder), process, "an end of writing")
+    lasted = time.monotonic() - begin
+    until(lambda: writes(folder), process, "a save")
+    return lasted
 
 
 def until_gone(pid: int) -> None:

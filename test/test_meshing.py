@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map worker: same answers as the map itself, no frame delayed, its death said and survived."""
 
+import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
 from depth_two_stage.files import read_ply, read_trajectory
 from depth_two_stage.meshing import MapWorker, WorkerError
+from depth_two_stage.meshing_process import receive_array
 from depth_two_stage.slam import LEVEL
 from depth_two_stage.tsdf import MapError, TsdfMap
 
@@ -296,3 +299,11 @@ def test_a_map_that_takes_over_another_is_mirrored_anew(shared):
     np.testing.assert_array_equal(
         ordered(worker.request_points().result(TIMEOUT)), ordered(map.points())
     )
+
+
+def test_half_a_message_is_the_end_of_a_killed_sender():
+    here, there = multiprocessing.Pipe()
+    os.write(there.fileno(), struct.pack("!i", 100) + bytes(10))
+    there.close()
+    with here, pytest.raises(EOFError, match="during message"):
+        receive_array(here, np.empty(100, np.uint8))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def judge(claim: Claim, plan: Plan, out: Path) -> dict[str, Any]:
 
 def speed_file(claim: Claim, out: Path) -> Path:
     """Where the times of a claim on speed are kept."""
-    return out / "rows" / f"speed-{claim.name.replace('/', '-')}.json"
+    return out / "rows" / f"{re.sub(r'[^A-Za-z0-9]+', '-', f'speed-{claim.name}')}.json"
 
 
 def figure(row: dict[str, Any], measure: str, method: str = "refined") -> float:
