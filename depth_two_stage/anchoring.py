@@ -3,7 +3,9 @@
 
 The error is the log ratio e = ln(point / prediction) at the points. `residual` spreads it over the
 image by successive corrections (`interpolation.spread`): away from the points the correction
-fades to that of coarser grids, and with few points it is held back (shrunk towards none).
+fades to that of coarser grids, and with few points it is held back (shrunk towards none). What a
+dense scan has left after that is spread on finer grids: its points lie closer than the network's
+pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depth_two_stage.interpolation import LEVELS, enlarge, grid_coordinates, spread
+from depth_two_stage.interpolation import CELLS, LEVELS, enlarge, grid_coordinates, spread
 
 __all__ = ["METHODS", "anchor", "within_range", "without_strays"]
 
@@ -21,7 +23,9 @@ PRIOR = 1.0  # weight (in points) of "no correction" in the mean
 NEIGHBOURS = 24  # of these nearest points `SUPPORT` must agree with one, or it is a stray
 SUPPORT = 2
 STRAY = 0.5  # log ratio beyond which two points do not agree: a factor of 1.65
-MANY = 2000  # points that outvote their strays; what they see through a window is none
+MANY = 2000  # points of a dense scan outvote their strays; what they see through a window is none
+FINE_CELLS = 640  # along the long side of the image, of the finest grid for a dense scan's points
+FINE_LEVELS = (4, 2, 1)  # of those cells: goes on where `LEVELS` end
 OUTLIER = 0.3  # least deviation from the neighbours, in log ratio, at which a point is dropped
 
 
@@ -47,8 +51,13 @@ def anchor(depth: np.ndarray, sparse: np.ndarray, method: str = "residual"):
         rows, columns = np.divmod(pixels, sparse.shape[1])
         good = inliers(rows, columns, error, sparse.shape)
         field = spread(rows[good], columns[good], error[good], sparse.shape, PRIOR)
-        height, width = sparse.shape
-        depth = depth * enlarge(np.exp(field), height, width)
+        depth = depth * enlarge(np.exp(field), *sparse.shape)
+        cells = min(FINE_CELLS, max(sparse.shape))
+        if len(pixels) > MANY and cells > CELLS:
+            left = np.log(points / depth.flat[pixels]).astype(np.float64)
+            # Its mean is that of the coarser grids' errors, and no reason to move the rest.
+            field = spread(rows, columns, left, sparse.shape, np.inf, FINE_LEVELS, cells)
+            depth = depth * enlarge(np.exp(field), *sparse.shape, cells)
     kept[pixels[good]] = True
     left = np.median(np.abs(depth.flat[pixels[good]] - points[good]) / points[good])
     return depth, float(left), kept.reshape(sparse.shape)

@@ -102,34 +102,40 @@ def smooth(sparse: np.ndarray) -> np.ndarray | None:
     return enlarge(np.clip(field, values.min(), values.max()), *sparse.shape)
 
 
-def grid_coordinates(rows, columns, shape, cell: int) -> tuple[np.ndarray, np.ndarray]:
+def grid_coordinates(
+    rows, columns, shape, cell: int, cells: int = CELLS
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels → coordinates (y, x) on the grid of that cell size, half-pixel centres."""
-    scale = CELLS / (max(shape) * cell)
+    scale = cells / (max(shape) * cell)
     return (rows + 0.5) * scale - 0.5, (columns + 0.5) * scale - 0.5
 
 
-def grid_size(shape, cell: int) -> tuple[int, int]:
+def grid_size(shape, cell: int, cells: int = CELLS) -> tuple[int, int]:
     """Return (height, width) of the grid that covers the image at that cell size."""
     top = LEVELS[0]
-    return tuple(-(-int(np.ceil(n * CELLS / max(shape))) // top) * top // cell for n in shape)
+    return tuple(-(-int(np.ceil(n * cells / max(shape))) // top) * top // cell for n in shape)
 
 
-def spread(rows, columns, values, shape, prior: float = 0.0, levels=LEVELS) -> np.ndarray:
+def spread(
+    rows, columns, values, shape, prior: float = 0.0, levels=LEVELS, cells: int = CELLS
+) -> np.ndarray:
     """Spread values (N,) of pixels over an image of `shape`: a field on the finest grid, float32.
 
     Successive corrections (Barnes 1964): a mean, then grids from a tenth of the image down to
     1/160 of it, each smoothing what the coarser ones left. No triangles, so one point, points on
     one line and forty thousand points take the same road and a few milliseconds. `prior` is the
-    weight, in points, of the value 0 in the mean.
+    weight, in points, of the value 0 in the mean. `cells` of the finest grid lie along the long
+    side of the image; `levels` are the cell sizes, of `LEVELS`.
     """
-    finest = grid_size(shape, 1)
+    finest = grid_size(shape, 1, cells)
     if len(values) > 4096:  # many points: one mean per cell of the finest grid loses nothing
-        rows, columns, values = thin(rows, columns, values, shape)
+        rows, columns, values = thin(rows, columns, values, shape, cells)
     mean = values.sum() / (len(values) + prior)
-    left, field = values - mean, np.zeros(grid_size(shape, levels[0]), np.float32)
+    left, field = values - mean, np.zeros(grid_size(shape, levels[0], cells), np.float32)
     for cell in levels:
-        height, width = grid_size(shape, cell)
-        index, weight = corners(*grid_coordinates(rows, columns, shape, cell), height, width)
+        height, width = grid_size(shape, cell, cells)
+        places = grid_coordinates(rows, columns, shape, cell, cells)
+        index, weight = corners(*places, height, width)
         sums = np.bincount(index.ravel(), (weight * left).ravel(), height * width)
         counts = np.bincount(index.ravel(), weight.ravel(), height * width)
         sums, counts = (
@@ -159,10 +165,12 @@ def corners(y, x, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return index, weight
 
 
-def thin(rows, columns, values, shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def thin(
+    rows, columns, values, shape, cells: int = CELLS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return one point per cell of the finest grid, the means of those in it."""
-    _, width = grid_size(shape, 1)
-    y, x = grid_coordinates(rows, columns, shape, 1)
+    _, width = grid_size(shape, 1, cells)
+    y, x = grid_coordinates(rows, columns, shape, 1, cells)
     cell = np.rint(y).astype(np.int64) * width + np.rint(x).astype(np.int64)
     counts = np.bincount(cell)
     used = counts > 0
@@ -170,9 +178,9 @@ def thin(rows, columns, values, shape) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return tuple(means)
 
 
-def enlarge(field: np.ndarray, height: int, width: int) -> np.ndarray:
+def enlarge(field: np.ndarray, height: int, width: int, cells: int = CELLS) -> np.ndarray:
     """Bring a field of the finest grid to the image, bilinear: (H, W) float32."""
     long = max(height, width)
-    rows = (np.arange(height) + 0.5) * CELLS / long - 0.5
-    columns = (np.arange(width) + 0.5) * CELLS / long - 0.5
+    rows = (np.arange(height) + 0.5) * cells / long - 0.5
+    columns = (np.arange(width) + 0.5) * cells / long - 0.5
     return resample(field, rows, columns)

@@ -270,15 +270,24 @@ def _mean_step(values: Tensor, valid: Tensor, axis: int) -> Tensor:
 
 
 def confidence(
-    logit: Tensor, depth: Tensor, target: Tensor, valid: Tensor, tolerance: float = 0.05
+    logit: Tensor,
+    depth: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    tolerance: float = 0.05,
+    belief: Tensor | float = 1.0,
 ) -> Tensor:
-    """Cross entropy of "depth is within 5 % of the truth" against its predicted logit."""
+    """Cross entropy of "depth is within 5 % of the truth" against its predicted logit.
+
+    The probability that is asked for is ``belief`` times that, of all or of each image (B,).
+    """
     for name, other in (("logit", logit), ("target", target)):
         if other.shape != depth.shape:
             raise ValueError(
                 f"{name}: expected depth's shape {tuple(depth.shape)}, got {tuple(other.shape)}"
             )
     right = (_error(depth, target, valid).abs() < tolerance * target).float()
+    right = right * (belief.reshape(-1, 1, 1, 1) if isinstance(belief, Tensor) else belief)
     each = torch.nn.functional.binary_cross_entropy_with_logits(logit, right, reduction="none")
     return _mean(torch.where(valid, each, 0), valid)
 

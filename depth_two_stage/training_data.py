@@ -82,9 +82,10 @@ def make_example(
     truth = without_extremes(sample.depth) if recipe.data.mask_extremes else sample.depth
     if recipe.data.farthest:
         truth = np.where(truth < recipe.data.farthest, truth, np.float32(0))
-    rgb, depth, sparse, camera = view(
-        sample.rgb, truth, draw_points(sample, recipe.sparse, rng), sample.camera
-    )
+    points = draw_points(sample, recipe.sparse, rng)
+    if drawn.stretch and rng.random() < drawn.stretch and points.any():
+        truth, points = stretched(truth, points, rng.uniform(*drawn.powers))
+    rgb, depth, sparse, camera = view(sample.rgb, truth, points, sample.camera)
     rgb = recipe.photometry(rgb, rng)
     ratio = np.float32(camera.focal / settings.focal)
     x = assemble(rgb, sparse / ratio, settings.sparse_input, settings.mean_depth, settings.colour)
@@ -93,6 +94,18 @@ def make_example(
     depth = depth / np.float32(ratio * unit)
     target = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]
+
+
+def stretched(truth: np.ndarray, points: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and points (H, W) m, 0 = none, with ratios to the truth's median raised to a power.
+
+    Points that are wrong stay wrong, and more so with a power above 1.
+    """
+    middle = np.float32(np.median(truth[truth > 0])) if (truth > 0).any() else np.float32(1)
+    return tuple(
+        np.where(depth > 0, middle * (depth / middle) ** np.float32(power), np.float32(0))
+        for depth in (truth, points)
+    )
 
 
 def _needs_depth(sample: Sample) -> None:

@@ -15,6 +15,7 @@ from .datasets.augmentation import PairAugmentation
 from .networks.groups import parameter_groups, set_rate
 from .networks.two_stage import REFINING, TwoStage
 from .recipes import Recipe, StageOne
+from .strange_colours import DOUBT, needs_colour, strange_colours
 
 
 class TrainingError(RuntimeError):
@@ -187,6 +188,8 @@ class RefineStep(Step):
         self.name, self.model = name, model
         self.discriminator, self.stage = discriminator, recipe.stage_two
         self.loss = losses.choose(self.stage.loss)
+        if self.stage.strange:
+            needs_colour(model.settings)
         generator = getattr(model, name)
         only_trains((model, discriminator), (generator, discriminator))
         parts = {"generator": generator, "discriminator": discriminator}
@@ -207,14 +210,17 @@ class RefineStep(Step):
 
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Input (B, C, h, w), target (B, 1, H, W) m → the losses of both players."""
-        normalise = self.model.normalise
+        normalise, belief = self.model.normalise, 1.0
+        draw = np.random.default_rng(torch.initial_seed() % 2**63)  # of the step, like dropout
+        if self.stage.strange:
+            x, strange = strange_colours(x, self.stage.strange, draw, self.model.settings)
+            belief = 1 - DOUBT * strange.to(target)
         with torch.no_grad(), self.autocast():
             given = self.sees(x)
         if self.model.stage_one is None:
             condition, elsewhere = given, torch.zeros_like(target)
         else:
-            if self.stage.pairs is not None:  # a function of the step, like dropout
-                draw = np.random.default_rng(torch.initial_seed() % 2**63)
+            if self.stage.pairs is not None:
                 given, target = PairAugmentation.of(self.stage.pairs, draw)(given, target)
             elsewhere = normalise(given)
             condition = self.model.beside(elsewhere, self.model.guide(x))
@@ -245,7 +251,7 @@ class RefineStep(Step):
         }
         if self.model.confident:
             terms["confidence"] = self.stage.confidence * losses.confidence(
-                logit, refined.detach(), target, valid
+                logit, refined.detach(), target, valid, belief=belief
             )
         found |= self.descend(terms, "generator")
         self.discriminator.requires_grad_(True)

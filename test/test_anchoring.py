@@ -87,6 +87,21 @@ def test_outliers_are_dropped():
     assert residual < 0.03
 
 
+@pytest.mark.parametrize("size", [(480, 640), (375, 1242), (240, 320)])
+def test_a_dense_scan_mends_what_is_finer_than_the_networks_pixels(size):
+    """A thin post that the prediction lacks: scan lines four pixels apart show it."""
+    truth = np.full(size, 4, np.float32)
+    post = slice(size[1] // 2, size[1] // 2 + size[1] // 60)
+    truth[:, post] = 2
+    sparse = np.zeros(size, np.float32)
+    sparse[::4, ::2] = truth[::4, ::2]
+    result, residual, kept = anchor(np.full(size, 4, np.float32), sparse, "residual")
+    np.testing.assert_array_equal(kept, sparse > 0)
+    assert residual < 0.01
+    assert np.abs(result - truth)[:, post].mean() < 0.25
+    assert np.abs(result - truth)[:, : size[1] // 4].max() < 1e-3  # the rest stays
+
+
 @pytest.mark.parametrize("n", [50, 200, 1000])
 def test_strays_are_taken_out_and_edges_are_not(n):
     truth, _ = scene()

@@ -215,5 +215,7 @@ def test_confidence_is_the_cross_entropy_of_being_within_5_percent():
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     value = losses.confidence(logit, depth, target, valid).item()
     assert value == pytest.approx((right + wrong) / 2)
+    half = losses.confidence(logit, depth, target, valid, belief=torch.tensor([0.5])).item()
+    assert half == pytest.approx(((right + wrong) / 2 + wrong) / 2)  # asked for: 0.5 and 0
     with pytest.raises(ValueError, match="logit: expected depth's shape"):
         losses.confidence(logit[..., :2], depth, target, valid)

@@ -53,7 +53,9 @@ class Data:
 class View:
     """Augmentation (E): scale, rotation in degrees, flip probability, colour factors.
 
-    ``paper``, a name of `datasets.ranges.RANGES`, takes that paper's ranges instead.
+    ``paper``, a name of `datasets.ranges.RANGES`, takes that paper's ranges instead. ``stretch`` is
+    the probability that depths of a frame with points are raised to a power in ``powers`` about
+    their median: rooms with the range of depths of a street.
     """
 
     paper: str | None = None
@@ -61,6 +63,8 @@ class View:
     rotation: float = 5.0
     flip: float = 0.5
     colour: float = 0.2
+    stretch: float = 0.0
+    powers: tuple[float, float] = (0.8, 2.2)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ class StageTwo:
     ``none`` is this stage's share of images without points; below 0: that of ``sparse``. A third
     stage (B) is trained in the same way after the second. ``pairs``, a name of
     `datasets.ranges.RANGES`, changes rough depth and target as that paper does (B, Make3D).
-    ``confidence`` weighs the cross entropy of a stage that predicts its own (`anchored`).
+    ``confidence`` weighs the cross entropy of a stage that predicts its own (`anchored`);
+    ``strange`` is the share of images that it sees in colours of no camera, to be half as sure
+    (`strange_colours`).
     """
 
     epochs: int = 200
@@ -111,6 +117,7 @@ class StageTwo:
     none: float = -1.0
     pairs: str | None = None
     confidence: float = 1.0
+    strange: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -180,12 +187,14 @@ LEAST = {
     "sparse.elevation": 0.1,
     "sparse.discs": 1,
     "sparse.corruption.outlier_depth": 0.01,
+    "view.powers": 0.1,
     "photometry.stops": -8,
     "photometry.gamma": 0.1,
     "photometry.quality": 1,
 }
 SHARES = {
     *("sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"),
+    *("view.stretch", "stage_two.strange"),
     *("sparse.corners", "sparse.clusters", "sparse.radius", "sparse.half", "data.mix.share"),
     *("sparse.corruption.noise", "sparse.corruption.outliers", "sparse.corruption.shift"),
     *("sparse.corruption.outlier_share", "sparse.corruption.outlier_factor"),
@@ -199,7 +208,7 @@ ORDERED = {
     *(f"sparse.corruption.{name}" for name in ("noise_std", "noise_relative", "outlier_share")),
     *("sparse.corruption.outlier_depth", "sparse.corruption.shift_px"),
     *(f"photometry.{name}" for name in ("stops", "gamma", "noise_std", "quality")),
-    *("photometry.motion_px", "photometry.defocus_px"),
+    *("photometry.motion_px", "photometry.defocus_px", "view.powers"),
 }
 
 

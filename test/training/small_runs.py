@@ -2,6 +2,7 @@
 """Training runs of a second: their recipe, their log, whether two end alike."""
 
 import json
+import sys
 
 import torch
 
@@ -19,8 +20,18 @@ SMALL = {
 }
 
 
+RECIPE = "two-stage-rgbd-18"
+
+
 def recipe(root, **changes):
-    return recipes.load("two-stage-rgbd-18", {**SMALL, "data.root": str(root), **changes})
+    return recipes.load(RECIPE, {**SMALL, "data.root": str(root), **changes})
+
+
+def train_command(root, changes=SMALL, name=RECIPE, launcher=()):
+    """The command that trains such a run on one thread, started by Python's module `launcher`."""
+    command = [sys.executable, *launcher, "-m", "depth_two_stage.cli", "train", name]
+    command += ["--root", str(root), "--threads", "1"]
+    return command + [f"-p{setting}={value}" for setting, value in changes.items()]
 
 
 def lines(out):

@@ -3,12 +3,11 @@
 
 import dataclasses
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from small_runs import lines, recipe
+from small_runs import lines, recipe, train_command
 
 from depth_two_stage import networks, recipes, training
 from depth_two_stage.networks.blocks import PlainUp
@@ -120,17 +119,9 @@ def test_what_cannot_be_done_is_found_before_training(root, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="split: expected one of train, val, got 'test'"):
         training.Run(recipe(root, **{"data.validation_split": "test"}), tmp_path / "run")
     (tmp_path / "file").write_text("")
-    command = [
-        sys.executable,
-        "-m",
-        "depth_two_stage.cli",
-        "train",
-        "two-stage-rgbd-18",
-        "--root",
-        str(root),
-    ]
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        done = subprocess.run([*command, "-o", str(out)], capture_output=True, text=True)
+        command = [*train_command(root), "-o", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
         assert f"{out}: expected a writable folder" in done.stderr
 

@@ -15,6 +15,7 @@ from depth_two_stage.training_data import (
     draw_points,
     make_example,
     mean_image,
+    stretched,
     without_extremes,
 )
 from depth_two_stage.training_state import validate
@@ -28,6 +29,29 @@ def test_stage_two_may_have_its_own_share_of_images_without_points(root):
         Batches(data, chosen, run_settings, stage, 4).make(0)[0][:, 3].any() for stage in (0, 1)
     ]
     assert seen == [False, True]
+
+
+def test_stretched_depth_keeps_its_median_and_spares_frames_without_points(root):
+    still = {"view.rotation": 0.0, "view.scale": [1.0, 1.0], "view.flip": 0.0, "view.colour": 0.0}
+    plain = recipe(root, **still, **{"sparse.none": 0.5})
+    always = recipe(
+        root, **still, **{"sparse.none": 0.5, "view.stretch": 1.0, "view.powers": [2.0, 2.0]}
+    )
+    frame = datasets.open_dataset("nyu", root, "train")[0]
+    settings = networks.NetworkSettings(input_size=frame.camera.size, sparse_input="zeros")
+    seen = set()
+    for seed in range(8):
+        (x, target), (_, usual) = (
+            make_example(frame, one, settings, np.random.default_rng(seed))
+            for one in (always, plain)
+        )
+        seen.add(bool(x[3].any()))
+        assert np.array_equal(target, usual) != x[3].any()
+    assert seen == {True, False}
+    truth = np.float32([[1, 2, 4], [0, 2, 8]])
+    moved, points = stretched(truth, np.float32([[1, 0, 0], [0, 3, 0]]), 2.0)
+    np.testing.assert_allclose(moved, [[0.5, 2, 8], [0, 2, 32]], rtol=1e-6)
+    np.testing.assert_allclose(points, [[0.5, 0, 0], [0, 4.5, 0]], rtol=1e-6)
 
 
 def test_frames_without_depth(root, tmp_path):

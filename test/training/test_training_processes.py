@@ -5,29 +5,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import cv2
-from small_runs import SMALL, lines, same
+from small_runs import SMALL, lines, same, train_command
 
 from depth_two_stage import networks
 from depth_two_stage.training_state import read_state
 
+TWO_PROCESSES = (
+    *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+    "--local-addr=127.0.0.1",  # no name of this machine has to resolve
+)
+
 
 def test_kill_9_at_any_moment_and_resume_gives_the_same(root, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "depth_two_stage.cli",
-        "train",
-        "two-stage-rgbd-18",
-        "--root",
-        str(root),
-    ]
-    for name, value in SMALL.items():
-        command += ["-p", f"{name}={value}"]
-    command += ["--threads", "1"]
+    command = train_command(root)
     whole = tmp_path / "whole"
     subprocess.run([*command, "-o", str(whole)], check=True, capture_output=True)
     broken = tmp_path / "broken"
@@ -61,24 +54,9 @@ def _stage(state):
 
 
 def test_two_gloo_processes_agree(root, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--local-addr=127.0.0.1",  # no name of this machine has to resolve
-        "--nproc-per-node=2",
-        "-m",
-        "depth_two_stage.cli",
-        "train",
-        "two-stage-rgbd-18",
-        "--root",
-        str(root),
-        "-o",
-        str(tmp_path / "run"),
-    ]
-    for name, value in (SMALL | {"stage_one.epochs": 1, "stage_two.epochs": 1}).items():
-        command += ["-p", f"{name}={value}"]
+    short = SMALL | {"stage_one.epochs": 1, "stage_two.epochs": 1}
+    command = train_command(root, short, launcher=TWO_PROCESSES)
+    command += ["-o", str(tmp_path / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -99,13 +77,9 @@ def test_a_share_without_depth_beside_one_that_has_some(root, tmp_path):
             picture = picture * 0 if kind == "depth" and index == 1 else picture
             cv2.imwrite(str(made / "train" / kind / f"{index:04d}.{suffix}"), picture)
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--local-addr=127.0.0.1", "--nproc-per-node=2", "-m", "depth_two_stage.cli"]
-    command += ["train", "two-stage-rgbd-18", "--root", str(made), "-o", str(out), "--threads", "1"]
     single = {"model": "fcrn18-rgb", "width": 1 / 32, "input_size": "[57, 76]"}
     changes = {**single, "stage_one.batch": 2, "stage_one.epochs": 3, "data.validation_limit": 0}
-    for name, value in (SMALL | changes).items():
-        command += ["-p", f"{name}={value}"]
+    command = [*train_command(made, SMALL | changes, launcher=TWO_PROCESSES), "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     _, found = networks.load(out / "weights")
@@ -116,18 +90,8 @@ def test_a_share_without_depth_beside_one_that_has_some(root, tmp_path):
 
 def test_toy_networks_at_odd_sizes_do_not_break_memory(root, tmp_path):
     # In channels-last layout oneDNN's backward wrote past its memory: the process was aborted.
-    command = [
-        sys.executable,
-        "-m",
-        "depth_two_stage.cli",
-        "train",
-        "paper-e-nyu",
-        "--threads",
-        "1",
-    ]
-    command += ["--root", str(root), "-o", str(tmp_path / "run"), "--budget", "6"]
     changes = {"width": 1 / 32, "input_size": "[230, 173]", "stage_one.batch": 2}
-    for name, value in (changes | {"data.validation_limit": 0}).items():
-        command += ["-p", f"{name}={value}"]
+    command = train_command(root, changes | {"data.validation_limit": 0}, "paper-e-nyu")
+    command += ["-o", str(tmp_path / "run"), "--budget", "6"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
