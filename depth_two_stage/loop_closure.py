@@ -100,7 +100,7 @@ class LoopCloser:
             "loops_failed": self.counters["failed"],
             "loop_checks": len(self._checks) + (self._job is not None and not self._job.done()),
             "map_corrections": self.counters["corrections"],
-            "map_rebuilding": self._search.rebuilding,
+            "map_rebuilding": int(self._search.rebuilding),
             "kept_frames": len(self.kept),
             "kept_frames_mb": self.kept.size / 1e6,
             "kept_frames_thinned": self.kept.dropped,
