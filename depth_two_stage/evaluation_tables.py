@@ -54,6 +54,11 @@ TRAJECTORY = (
     ("slam_frames", "frames"),
     ("frames_without_pose", "without pose"),
 )
+#: of own odometry on predicted depth, whose scale is a guess without points
+SCALED = (
+    ("ate_rmse_scaled", "ATE scaled m"),
+    ("trajectory_scale", "scale"),
+)
 
 
 def evaluation_tables(report: dict, measures: Sequence[str] | None = None) -> list[Table]:
@@ -203,13 +208,16 @@ def _temporal(report: dict) -> Table:
 def _trajectories(report: dict) -> Table:
     depth, poses = report["slam_depth"], report["slam_poses"]
     table = Table(title=f"trajectory, {depth} depth, poses from {poses}")
-    for name in ("sparse", "depth", *(label for _, label in TRAJECTORY)):
+    columns = TRAJECTORY
+    if (depth, poses) == ("predicted", "odometry"):
+        columns = (*TRAJECTORY[:1], *SCALED, *TRAJECTORY[1:])
+    for name in ("sparse", "depth", *(label for _, label in columns)):
         table.add_column(name, justify="right")
     for text, row in report["results"].items():
         runs = {"refined" if depth == "predicted" else depth: row, "linear": row.get("linear_slam")}
         for method, run in runs.items():
             if run is not None:
-                table.add_row(text, method, *(number(run[key]) for key, _ in TRAJECTORY))
+                table.add_row(text, method, *(number(run[key]) for key, _ in columns))
     table.caption = "\n".join(
         f"{text}, kidnapped: frames from each return to recovery "
         f"{', '.join('never' if n is None else str(n) for n in found['frames_to_recovery'])}; "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from threading import Event
 
 import numpy as np
@@ -81,6 +82,7 @@ class LoopSearch:
     ``present`` answers the graph of now: frames that come while a map is built are in it.
     ``idle`` (None: this is the frames' own thread) is set between two frames: then a map is built,
     because two threads of NumPy hold each other up; the graph is optimised by another process.
+    ``rebuilding``: a corrected map is being built now.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class LoopSearch:
         self._present = present
         self._idle = idle
         self._optimise = optimised if idle is None else optimised_apart
+        self.rebuilding = False
 
     def examine(self, check: Check, graph: Graph, cancel: Event) -> Outcome:
         """Look for loops of a frame, and for what they change.
@@ -125,7 +128,11 @@ class LoopSearch:
         shifts = (moved(np.linalg.inv(a) @ b) for a, b in zip(graph.poses, poses, strict=True))
         if outcome.loops and max(shifts) > shift and not cancel.is_set():
             outcome.poses = poses
-            outcome.map, outcome.last_kept = self._rebuild(poses, graph.fused, cancel)
+            self.rebuilding = True
+            try:
+                outcome.map, outcome.last_kept = self._rebuild(poses, graph.fused, cancel)
+            finally:
+                self.rebuilding = False
         return outcome
 
     def _loops(self, check: Check, graph: Graph) -> list[Edge]:
@@ -162,12 +169,24 @@ class LoopSearch:
     def _rebuild(
         self, poses: Sequence[np.ndarray], fused: int, cancel: Event
     ) -> tuple[TsdfMap, int]:
-        """The map from the kept frames at new poses, and the number of the last one."""
+        """The map from the kept frames at new poses, and the number of the last one.
+
+        Those nearest to the camera come first, and when the map is full the others are left out:
+        of a way longer than the map holds, most would only be given up again.
+        """
         map = TsdfMap(self.parameters.tsdf, self.parameters.pose.map_frame)
-        last = self.integrate(map, 0, extended(poses, self._present()), cancel, LONGEST_WAIT)
+        now = extended(poses, self._present())
+        frames = self._after(0, now)
+        eyes = np.array([(now[f.node] @ f.T_node_frame)[:3, 3] for f in frames]).reshape(-1, 3)
+        for i in np.argsort(np.linalg.norm(eyes - eyes[-1:], axis=1), kind="stable"):
+            if cancel.is_set() or map.blocks.evicted or map.blocks.skipped:
+                break
+            if self._idle is not None:
+                self._idle.wait(LONGEST_WAIT)
+            _fuse(map, frames[i], now, eyes[-1])
         # A frame weighs as much as those that were fused beside it and not kept.
-        map.weigh(max(1.0, fused / max(1, map.frames)))
-        before = 0
+        map.weigh(max(1.0, fused / max(1, len(frames))))
+        before, last = 0, frames[-1].number if frames else 0
         # The frames that came meanwhile, without a pause: else as many more would come.
         while last > before and not cancel.is_set():
             before = last
@@ -180,22 +199,29 @@ class LoopSearch:
         last: int,
         poses: Sequence[np.ndarray],
         cancel: Event | None = None,
-        wait: float = 0.0,
     ) -> int:
-        """Integrate the kept frames after number ``last`` at nodes' poses → the last number.
-
-        For each of them a pause between two frames is waited for, ``wait`` s at most.
-        """
-        for frame in self.kept.since(last):
-            if frame.node >= len(poses) or (cancel is not None and cancel.is_set()):
+        """Integrate the kept frames after number ``last`` at nodes' poses → the last number."""
+        for frame in self._after(last, poses):
+            if cancel is not None and cancel.is_set():
                 break
-            if wait and self._idle is not None:
-                self._idle.wait(wait)
-            rgb, depth, weight = frame.images()
-            T_world_frame = poses[frame.node] @ frame.T_node_frame
-            map.integrate(depth, rgb, frame.camera, T_world_frame, weight)
+            _fuse(map, frame, poses)
             last = frame.number
         return last
+
+    def _after(self, last: int, poses: Sequence[np.ndarray]) -> list[KeptFrame]:
+        """The kept frames after number ``last``, up to the first whose node has no pose yet."""
+        return list(takewhile(lambda frame: frame.node < len(poses), self.kept.since(last)))
+
+
+def _fuse(
+    map: TsdfMap,
+    frame: KeptFrame,
+    poses: Sequence[np.ndarray],
+    eye: np.ndarray | None = None,
+) -> None:
+    rgb, depth, weight = frame.images()
+    T_world_frame = poses[frame.node] @ frame.T_node_frame
+    map.integrate(depth, rgb, frame.camera, T_world_frame, weight, eye)
 
 
 def extended(corrected: Sequence[np.ndarray], present: Graph) -> list[np.ndarray]:

@@ -165,9 +165,12 @@ class SlamRun:
         stamps, poses, truth = trajectories.associate(self.slam.trajectory, self.truth)
         frame = trajectories.rpe(poses, truth, stamps, 1) or (None, None)
         second = trajectories.rpe(poses, truth, stamps, 1.0) or (None, None)
+        scaled = trajectories.ate_scaled(poses, truth) or (None, None)
         result = {
             "ate_rmse": trajectories.ate(poses, truth),
             "ate_rmse_unaligned": trajectories.ate(poses, truth, aligned=False),
+            "ate_rmse_scaled": scaled[0],
+            "trajectory_scale": scaled[1],
             "rpe_rmse": frame[0],
             "rpe_rmse_degrees": frame[1],
             "rpe_second_rmse": second[0],

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["align", "align_poses", "associate", "ate", "rpe"]
+__all__ = ["align", "align_poses", "associate", "ate", "ate_scaled", "rpe"]
 
 Trajectory = list[tuple[int, np.ndarray]]
+
+ONE_PLACE = 1e-6  # m: positions whose deviation is smaller have no extent, and no scale
 
 
 def associate(
@@ -41,16 +43,20 @@ def associate(
     return a[keep], poses, true
 
 
-def align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return T_target_source (4, 4), the rigid motion of least squares (Umeyama 1991, scale 1).
+def align(source: np.ndarray, target: np.ndarray, scaled: bool = False) -> np.ndarray:
+    """Return T_target_source (4, 4) of least squares (Umeyama 1991): a rigid motion.
 
-    `source` and `target` are paired points, (N, 3) metres.
+    `source` and `target` are paired points, (N, 3) metres. `scaled` makes it a similarity, whose
+    upper left is scale × rotation; the points of `source` must not all be the same then.
     """
     a, b = source.mean(axis=0), target.mean(axis=0)
-    u, _, vt = np.linalg.svd((target - b).T @ (source - a))
-    rotation = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))]) @ vt
+    u, singular, vt = np.linalg.svd((target - b).T @ (source - a))
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
+    linear = u @ np.diag(signs) @ vt
+    if scaled:
+        linear *= signs @ singular / np.sum((source - a) ** 2)
     T = np.eye(4)
-    T[:3, :3], T[:3, 3] = rotation, b - rotation @ a
+    T[:3, :3], T[:3, 3] = linear, b - linear @ a
     return T
 
 
@@ -77,10 +83,28 @@ def ate(estimate: np.ndarray, truth: np.ndarray, aligned: bool = True) -> float 
     if len(estimate) == 0:
         return None
     a, b = estimate[:, :3, 3], truth[:, :3, 3]
-    if aligned:
-        T = align(a, b)
-        a = a @ T[:3, :3].T + T[:3, 3]
-    return float(np.sqrt(np.mean(np.sum((a - b) ** 2, axis=1))))
+    return _distance(a, b, align(a, b) if aligned else np.eye(4))
+
+
+def ate_scaled(estimate: np.ndarray, truth: np.ndarray) -> tuple[float, float] | None:
+    """Return `ate` after the best similarity (Sim(3)), metres, and that similarity's scale.
+
+    The estimate is that much too small. None where either has stayed at one place (or N < 2): any
+    scale fits then, or none does.
+    """
+    if len(estimate) == 0:
+        return None
+    a, b = estimate[:, :3, 3], truth[:, :3, 3]
+    if min(np.linalg.norm(points.std(axis=0)) for points in (a, b)) < ONE_PLACE:
+        return None
+    T = align(a, b, scaled=True)
+    return _distance(a, b, T), float(np.cbrt(np.linalg.det(T[:3, :3])))
+
+
+def _distance(a: np.ndarray, b: np.ndarray, T_b_a: np.ndarray) -> float:
+    """Root mean square distance of paired points (N, 3), the first moved."""
+    moved = a @ T_b_a[:3, :3].T + T_b_a[:3, 3]
+    return float(np.sqrt(np.mean(np.sum((moved - b) ** 2, axis=1))))
 
 
 def rpe(

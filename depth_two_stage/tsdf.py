@@ -75,11 +75,13 @@ class TsdfMap:
         camera: Camera,
         T_world_camera: np.ndarray,
         weight: np.ndarray | None = None,
+        eye: np.ndarray | None = None,
     ) -> int:
         """Fuse depth float32 (H, W) m (0 = none) and rgb uint8 (H, W, 3) → touched blocks.
 
         ``weight`` float32 (H, W) in 0…1 is the confidence (None: 1). Pixels of weight 0 and depths
-        outside ``min_range … max_range`` change and allocate nothing.
+        outside ``min_range … max_range`` change and allocate nothing. In a full map the blocks
+        farthest from ``eye`` (3,) m (None: this camera) make room.
         """
         import open3d as o3d
 
@@ -99,7 +101,7 @@ class TsdfMap:
                 far,
                 self.parameters.truncation,
             )
-            keys, slots = self.blocks.activate(keys.cpu().numpy(), T[:3, 3])
+            keys, slots = self.blocks.activate(keys.cpu().numpy(), T[:3, 3] if eye is None else eye)
             fuse = fuse_numpy if self.blocks.on_cpu else fuse_torch
             fuse(
                 {name: self.blocks.values(name) for name in VALUES},

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps a long walk as mapping_node does and writes down what memory that takes.
+"""Maps a long walk as mapping_node does and writes down what memory and time that takes.
 
     python test/memory_trial.py --log memory.log    # 18 rooms, a lap and a half: 2,040 frames
 
 `Slam` closes loops in the background, `MapWorker` meshes and makes the occupancy grid of what is
 there, each hundred frames. Then a line tells the resident memory of both processes and the map's
-size; the end, whether the map has stayed within its bound and how far off the camera was.
+size; others, at which frames a corrected map was begun and handed over; the end, whether the map
+has stayed within its bound, how far off the camera was, and how long frames took with the thread
+of the loops at rest and at work. With --period they come as from a camera, one each so many
+seconds, and otherwise without a pause.
 """
 
 from __future__ import annotations
@@ -37,16 +40,33 @@ def resident_mb(pid: int | str | None) -> float:
     return int(line.split()[1]) * 1024e-6
 
 
-def walk(dataset, slam: Slam, worker: MapWorker, say) -> tuple[list, float]:
-    """Map all frames → the true trajectory and the most that the map held, MB."""
-    truth, futures, most, times = [], [], 0.0, []
+def walk(
+    dataset, slam: Slam, worker: MapWorker, say, period: float
+) -> tuple[list, float, dict[str, list[float]]]:
+    """Map all frames → true trajectory, most that the map held (MB), frames' ms by the thread."""
+    truth, futures, most, corrections, since = [], [], 0.0, 0, 0
+    times: list[float] = []
+    by_thread: dict[str, list[float]] = {"at rest": [], "looking": [], "rebuilding the map": []}
+    doing, due = "at rest", time.perf_counter()
     for number, sample in enumerate(dataset, 1):
+        now = time.perf_counter()
+        due = max(due + period, now)
+        time.sleep(due - now)
         begin = time.perf_counter()
         slam.process(Frame(sample.rgb, sample.depth, sample.camera, sample.stamp))
         times.append(1e3 * (time.perf_counter() - begin))
+        by_thread[doing].append(times[-1])
         truth.append((sample.stamp, sample.T_world_camera))
         counts = slam.statistics()
+        doing = "looking" if counts["loop_checks"] else "at rest"
+        doing = "rebuilding the map" if counts["map_rebuilding"] else doing
         most = max(most, counts["map_used_mb"])
+        if counts["map_corrections"] > corrections:
+            corrections = counts["map_corrections"]
+            say(f"frame {number}: correction {corrections} handed over, begun by frame {since}")
+            since = 0
+        if counts["map_rebuilding"] and not since:
+            since = number
         if number % A_LINE == 0 or number == len(dataset):
             say(
                 f"frame {number}: node {resident_mb('self'):.0f} MB, worker "
@@ -62,7 +82,7 @@ def walk(dataset, slam: Slam, worker: MapWorker, say) -> tuple[list, float]:
             futures = [worker.request_mesh(), worker.request_grid(slam.trajectory)]
     for future in futures:
         future.result(PATIENCE)
-    return truth, most
+    return truth, most, by_thread
 
 
 def main() -> int:
@@ -71,6 +91,7 @@ def main() -> int:
     parser.add_argument("--split", default=SPLIT, help="of the rendered data set")
     parser.add_argument("--log", type=Path, help="file for the log; it is printed, too")
     parser.add_argument("--limit", type=int, help="only so many frames")
+    parser.add_argument("--period", type=float, default=0.0, help="s from one frame to the next")
     parser.add_argument("-p", dest="assign", action="append", metavar="NAME=VALUE")
     given = parser.parse_args()
     parameters = slam_parameters(None, given.assign)[0]
@@ -85,7 +106,7 @@ def main() -> int:
     slam = Slam(parameters, background=True)
     try:
         with MapWorker(slam.map, parameters.grid) as worker:
-            truth, most = walk(dataset, slam, worker, say)
+            truth, most, by_thread = walk(dataset, slam, worker, say, given.period)
     finally:
         slam.close()
     _, poses, true = trajectories.associate(slam.trajectory, truth)
@@ -95,6 +116,12 @@ def main() -> int:
         f"{len(truth)} frames, {way:.1f} m: map at most {most:.1f} MB of {bound:g}, "
         f"ATE {trajectories.ate(poses, true):.3f} m"
     )
+    for doing, times in by_thread.items():
+        if times:
+            say(
+                f"thread {doing}: {len(times)} frames, {np.median(times):.0f} ms in the median, "
+                f"{np.percentile(times, 95):.0f} ms the 95th percentile, {max(times):.0f} at most"
+            )
     if given.log:
         given.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0 if most <= bound else 1

@@ -69,6 +69,7 @@ def test_the_list_of_commands(capsys):
         ("live", "-r", "a topic:=b"),
         ("live", "-p", "use_sim_time=maybe"),
         ("benchmark", "--engine", "steam"),
+        ("benchmark", "--live", "0", "-p", "tsdf.voxel=1"),
     ],
 )
 def test_errors_are_one_line_on_stderr(capsys, tmp_path, monkeypatch, arguments):

@@ -32,9 +32,17 @@ def off(T, true):
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_a_loop_is_closed(walk, background):
+def test_a_loop_is_closed(walk, background, monkeypatch):
     frames, true = walk
     core = slam(background, **{"slam.loop_closure": True})
+    search, rebuilding = core._loops._search, []
+    integrate = search.integrate
+
+    def noted(*arguments):
+        rebuilding.append(core.statistics()["map_rebuilding"])
+        return integrate(*arguments)
+
+    monkeypatch.setattr(search, "integrate", noted)
     steps, worst, deadline = [], 0.0, time.monotonic() + PATIENCE
     for frame in frames:
         steps.append(core.process(frame))
@@ -52,6 +60,9 @@ def test_a_loop_is_closed(walk, background):
     assert statistics["loops"] >= 1
     assert statistics["loops_failed"] == 0
     assert statistics["map_frames"] == statistics["fused"] == len(steps)
+    # The map is built by the thread, and the frame that takes it over adds what came last.
+    assert rebuilding[0] and not (rebuilding[-1] or core.statistics()["map_rebuilding"])
+    assert background or statistics["loop_checks"] == 0
     # What the steps said then was off by more than what is known now.
     then = [off(step.T_world_camera, T) for step, T in zip(steps, true, strict=True)]
     now = [off(T, wanted) for (_, T), wanted in zip(core.trajectory, true, strict=True)]

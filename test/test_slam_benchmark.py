@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from depth_two_stage.commands.benchmark import mapping_parameters
 from depth_two_stage.config import MappingNodeParameters, from_flat
 from depth_two_stage.datasets import open_dataset
 from depth_two_stage.slam_benchmark import LegacyVolume, slam_rows
@@ -42,3 +43,9 @@ def test_the_legacy_volume_says_whether_it_works(parameters):
 def test_a_recording_without_depth_is_refused(parameters):
     with pytest.raises(ValueError, match="recording: expected frames with depth"):
         slam_rows([], parameters)
+
+
+def test_parameters_of_either_node_may_be_given():
+    given = mapping_parameters(["estimator.threads=2", "tsdf.voxel_size=0.01"])
+    assert given == from_flat(MappingNodeParameters, {"tsdf.voxel_size": 0.01})
+    assert mapping_parameters(None) == MappingNodeParameters()

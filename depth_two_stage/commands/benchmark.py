@@ -48,7 +48,11 @@ def command(
     ] = 60,
     parameters: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("-p", metavar="NAME=VALUE", help="Parameter of the nodes; may be repeated."),
+        typer.Option(
+            "-p",
+            metavar="NAME=VALUE",
+            help="Parameter of the nodes and of the SLAM core; may be repeated.",
+        ),
     ] = None,
     json_file: Annotated[
         Optional[Path],  # noqa: UP045
@@ -64,6 +68,7 @@ def command(
     from depth_two_stage.datasets import open_dataset
 
     files.check_writable(json_file)
+    mapping = mapping_parameters(parameters)
     for name in engine or ():  # before minutes have passed
         runtimes.pick(name, "auto", "auto")
     recorded = None if recording is None else open_dataset("folder", recording)[:frames]
@@ -78,13 +83,25 @@ def command(
     with tables.Bars() as bars:
         report = benchmark.benchmark(weights, engine or (), threads, rounds, bars.track, more)
         if recorded is not None:
-            report["rows"] += slam_benchmark.slam_rows(recorded, progress=bars.track)
+            report["rows"] += slam_benchmark.slam_rows(recorded, mapping, bars.track)
     tables.show(tables.benchmark_table(report))
     if found:
         tables.show(*live_tables(found))
         report["live"] = found
     if json_file is not None:
         files.write_json(json_file, report)
+
+
+def mapping_parameters(assign: list[str] | None):
+    """Return those that are the mapping node's; ConfigError for a name of neither node."""
+    from depth_two_stage import config
+
+    from . import parse_assignments
+
+    values, mapping = parse_assignments(assign), config.flatten(config.MappingNodeParameters)
+    config.reject_unknown(values, {*mapping, *config.flatten(config.DepthNodeParameters)})
+    own = {name: value for name, value in values.items() if name in mapping}
+    return config.from_flat(config.MappingNodeParameters, own)
 
 
 def _quiet(line: str) -> None:

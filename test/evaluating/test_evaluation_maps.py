@@ -70,6 +70,7 @@ def test_sensor_depth_and_own_odometry(estimator):
     report = evaluate(walk, estimator, Plan(("none",), slam=True, depth="sensor"))
     row = report["results"]["none"]
     assert row["ate_rmse"] < 0.03 and row["slam_frames"] == 8
+    assert row["ate_rmse_scaled"] <= row["ate_rmse"] and 0.8 < row["trajectory_scale"] < 1.25
     assert row["lost_frames"] + row["fused_frames"] <= 8
     assert row["map"]["sensor"]["fscore"] > 0.7
     assert report["gate"]["good"] + report["gate"]["wrong"] == 7
@@ -95,6 +96,12 @@ def test_linear_interpolation_is_tracked_beside_the_prediction(estimator):
     assert "linear_slam" not in report["results"]["none"]  # no points, nothing to interpolate
     table = next(t for t in evaluation_tables(report) if str(t.title).startswith("trajectory"))
     assert list(table.columns[1].cells) == ["refined", "linear", "refined"]
+    # The scale of predicted depth is in question; of sensor depth and given poses it is not.
+    names = ["ATE m", "ATE scaled m", "scale"]
+    assert [column.header for column in table.columns[2:5]] == names
+    known = report | {"slam_depth": "sensor"}, report | {"slam_poses": "given"}
+    for table in (evaluation_tables(other)[-2] for other in known):
+        assert [column.header for column in table.columns[2:4]] == ["ATE m", "RPE m/frame"]
 
 
 def test_frames_without_depth_are_left_out_and_counted(estimator, room):
