@@ -19,7 +19,7 @@ import numpy as np
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
 from depth_two_stage.map_file import MapError, MapMeta, MapReader, write_map
-from depth_two_stage.tsdf_blocks import BLOCK_BYTES, VALUES, BlockGrid, host
+from depth_two_stage.tsdf_blocks import BLOCK_BYTES, VALUES, BlockGrid
 from depth_two_stage.tsdf_fusion import fuse_numpy, fuse_torch
 from depth_two_stage.tsdf_views import RayCaster, Surface, extract
 
@@ -83,8 +83,6 @@ class TsdfMap:
         outside ``min_range … max_range`` change and allocate nothing. In a full map the blocks
         farthest from ``eye`` (3,) m (None: this camera) make room.
         """
-        import open3d as o3d
-
         T = check_pose("T_world_camera", T_world_camera)
         depth, rgb, weight = checked_images(depth, rgb, camera, weight)
         near, far = self.parameters.min_range, self.parameters.max_range
@@ -93,15 +91,8 @@ class TsdfMap:
             return 0
         T_camera_world = np.linalg.inv(T)
         with self.lock:
-            keys = self.blocks.grid.compute_unique_block_coordinates(
-                o3d.t.geometry.Image(self.blocks.tensor(depth)),
-                host(camera.K),
-                host(T_camera_world),
-                1.0,
-                far,
-                self.parameters.truncation,
-            )
-            keys, slots = self.blocks.activate(keys.cpu().numpy(), T[:3, 3] if eye is None else eye)
+            keys = self.blocks.touched(depth, camera, T, far, self.parameters.truncation)
+            keys, slots = self.blocks.activate(keys, T[:3, 3] if eye is None else eye)
             fuse = fuse_numpy if self.blocks.on_cpu else fuse_torch
             fuse(
                 {name: self.blocks.values(name) for name in VALUES},

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from depth_two_stage.camera import Camera
+
 RESOLUTION = 16
+OPEN3D_STRIDE = 4  # px: the pixels from which Open3D looks for blocks
 VOXELS = RESOLUTION**3
 VALUES = {"tsdf": 1, "weight": 1, "color": 3}
 BLOCK_BYTES = 4 * VOXELS * sum(VALUES.values())
@@ -84,6 +87,43 @@ class BlockGrid:
         import open3d.core as o3c
 
         return o3c.Tensor(np.ascontiguousarray(array)).to(self.device)
+
+    def touched(
+        self, depth: np.ndarray, camera: Camera, T_world_camera: np.ndarray, far: float, band: float
+    ) -> np.ndarray:
+        """Block coordinates int32 (n, 3) within ``band`` voxels of depth float32 (H, W) m.
+
+        0 is no depth; the others are at most ``far``. Open3D looks at every fourth pixel and raises
+        when none of them has depth: then every pixel is looked at.
+        """
+        import open3d as o3d
+
+        # Rows and columns that do not fill a stride are not looked at, as in Open3D.
+        height, width = (size // OPEN3D_STRIDE * OPEN3D_STRIDE for size in depth.shape)
+        if not depth[:height:OPEN3D_STRIDE, :width:OPEN3D_STRIDE].any():
+            return self._touched_by_pixels(depth, camera, T_world_camera, band)
+        keys = self.grid.compute_unique_block_coordinates(
+            o3d.t.geometry.Image(self.tensor(depth)),
+            host(camera.K),
+            host(np.linalg.inv(T_world_camera)),
+            1.0,
+            float(np.nextafter(np.float32(far), np.float32(np.inf))),  # Open3D wants less than it
+            band,
+        )
+        return keys.cpu().numpy()
+
+    def _touched_by_pixels(
+        self, depth: np.ndarray, camera: Camera, T_world_camera: np.ndarray, band: float
+    ) -> np.ndarray:
+        seen = depth > 0
+        rays, depth = camera.rays()[seen].astype(np.float64), depth[seen]
+        T, edge = T_world_camera, RESOLUTION * self.voxel_size
+        reach = band * self.voxel_size
+        keys = []
+        for offset in np.linspace(-reach, reach, 1 + int(np.ceil(4 * reach / edge))):
+            points = rays * np.maximum(depth + offset, 0)[:, None] @ T[:3, :3].T + T[:3, 3]
+            keys.append(np.unique(np.floor(points / edge).astype(np.int32), axis=0))
+        return np.unique(np.concatenate(keys), axis=0)
 
     # --- changing ---------------------------------------------------------------------------------
 
