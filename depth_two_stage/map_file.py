@@ -4,28 +4,46 @@
 ``meta`` is JSON (format, voxel size, truncation, frame, counts, camera); ``stamps`` int64 (m,) ns
 and ``poses`` float64 (m, 4, 4) are the trajectory, T_world_camera. Blocks follow in slabs: ``keys``
 int32 (n, 3), ``seen`` packed bits of the voxels with weight, and the tsdf, weight and colour of
-these voxels, float32. Nothing is pickled; the zip's checksums and its directory at the end tell a
-damaged or truncated file.
+these voxels, float32. Nothing is pickled or compressed; the zip's checksums and its directory at
+the end tell a damaged or truncated file. What a file claims is checked before memory is taken for
+it, and what it holds before it becomes a map.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import stat
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.files import atomic_write
+from depth_two_stage.poses import are_rigid
 from depth_two_stage.tsdf_blocks import VALUES, VOXELS
 
 FORMAT = "depth_two_stage map 1"
 SLAB = 256  # blocks
 MAX_BLOCKS_IN_FILE = 10_000_000
+MAX_COUNT = 2**53  # of frames and poses: a whole number for every reader of JSON
+MAX_SIDE = 65_535  # px, of a camera's image
+MAX_META = 64_000  # bytes
+MAX_KEY = 2**20  # blocks from the origin, 335 km at the default voxel size
+# What the values of voxels that were seen can be; a little is rounding's.
+LIMITS = {"tsdf": (-1.001, 1.001), "weight": (0.0, 65_536.0), "color": (-0.01, 255.01)}
+# Byte order, type and size; C order; shape: all that NumPy writes before such an array.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z]\d)', 'fortran_order': False, "
+    rb"'shape': \(([\d, ]{0,60})\), \} *\n",
+    re.DOTALL,
+)
 
 
 class MapError(ValueError):
@@ -84,36 +102,72 @@ def _write(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
+def checked_meta(content: Any) -> MapMeta:
+    """The metadata of a file as JSON gave it, or MapError: every type and limit in one place."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise MapError(f"expected the format {FORMAT!r}, got {str(found)[:100]!r}")
+    known = {field.name for field in fields(MapMeta)}
+    if unknown := set(content) - known:
+        raise MapError(f"expected metadata {sorted(known)}, got also {sorted(unknown)[:5]}")
+    if missing := known - set(content) - {"camera"}:
+        raise MapError(f"expected metadata {sorted(known)}, got no {sorted(missing)}")
+    for name in ("voxel_size", "truncation"):
+        if not (_is_number(content[name]) and 0 < content[name] < 1e6):
+            raise MapError(f"expected {name} to be a number above 0 (m), got {content[name]!r}")
+    if not isinstance(content["frame"], str):
+        raise MapError(f"expected frame to be a name, got {content['frame']!r}")
+    for name, most in (("frames", MAX_COUNT), ("blocks", MAX_BLOCKS_IN_FILE), ("poses", MAX_COUNT)):
+        value = content[name]
+        if type(value) is not int or not 0 <= value <= most:
+            raise MapError(f"expected {name} to be a number of {name}, got {value!r}")
+    camera = content.get("camera")
+    if camera is not None:
+        if not (isinstance(camera, list) and len(camera) == 6 and all(map(_is_number, camera))):
+            raise MapError(f"expected camera to be width height fx fy cx cy, got {camera!r}")
+        if max(camera[:2]) > MAX_SIDE:
+            raise MapError(f"expected a camera of at most {MAX_SIDE} pixels a side, got {camera!r}")
+        try:
+            Camera(*camera)
+        except ValueError as error:
+            raise MapError(str(error)) from error
+    return MapMeta(**content)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
 class MapReader:
     """An opened and fully checked map file; `slabs` then gives its blocks."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
+            # Before it is opened: a FIFO without a writer would be waited for.
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise MapError(f"{path}: expected a map file, got something else than a file")
             self._file: BinaryIO = self.path.open("rb")
         except OSError as error:
             raise MapError(f"{path}: expected a readable map file, got {error}") from error
-        try:
-            self._archive = zipfile.ZipFile(self._file)
-            damaged = self._archive.testzip()
-            if damaged is not None:
-                raise MapError(f"{path}: expected a whole map file, got damaged {damaged}")
-            self.meta = self._read_meta()
-            self.camera = None if self.meta.camera is None else Camera(*self.meta.camera)
-            self.trajectory = self._read_trajectory()
-            keys = [keys for keys, _ in self.slabs()]
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-            self._file.close()
-            raise MapError(f"{path}: expected a whole map file, got {error}") from error
-        except (KeyError, ValueError, TypeError) as error:
-            self._file.close()
+        except ValueError as error:
             if isinstance(error, MapError):
                 raise
-            raise MapError(f"{path}: expected a map of this package, got {error}") from error
-        keys = np.concatenate(keys) if keys else np.zeros((0, 3), np.int32)
-        if len(np.unique(keys, axis=0)) != self.meta.blocks:
+            raise MapError(f"map file: expected a path, got {str(path)!r}: {error}") from error
+        try:
+            with self._naming_the_file():
+                self._archive = zipfile.ZipFile(self._file)
+                self._check_entries()
+                self.meta = self._read_meta()
+                self.camera = None if self.meta.camera is None else Camera(*self.meta.camera)
+                self.trajectory = self._read_trajectory()
+                keys = [keys for keys, _ in self._slabs()]
+                keys = np.concatenate(keys) if keys else np.zeros((0, 3), np.int32)
+                if len(np.unique(keys, axis=0)) != self.meta.blocks:
+                    raise MapError(f"expected {self.meta.blocks} blocks, got some of them twice")
+        except MapError:
             self._file.close()
-            raise MapError(f"{path}: expected {self.meta.blocks} blocks, got {len(keys)}")
+            raise
 
     def __enter__(self) -> MapReader:
         return self
@@ -123,46 +177,93 @@ class MapReader:
 
     def slabs(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """(keys int32 (n, 3), blocks as `BlockGrid.write` takes them), at most `SLAB` at once."""
-        for number in range(-(-self.meta.blocks // SLAB)):
-            keys = self._array(f"keys_{number}", np.int32, (None, 3))
-            packed = self._array(f"seen_{number}", np.uint8, (len(keys), VOXELS // 8))
+        with self._naming_the_file():
+            yield from self._slabs()
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Whatever is wrong with the content, as MapError with the file's name."""
+        try:
+            yield
+        except MapError as error:
+            raise MapError(f"{self.path}: {error}") from error
+        except KeyError as error:
+            raise MapError(
+                f"{self.path}: expected a map of this package, got no {error}"
+            ) from error
+        # OverflowError: an offset beyond what can be sought; ValueError: names that are no text.
+        except (
+            zipfile.BadZipFile, OSError, EOFError, NotImplementedError, OverflowError, ValueError,
+        ) as error:  # fmt: skip
+            raise MapError(f"{self.path}: expected a whole map file, got {error}") from error
+
+    def _check_entries(self) -> None:
+        """Stored as they are, so that none is larger than the file; and as they were written."""
+        for entry in self._archive.infolist():
+            encrypted = entry.flag_bits & 1
+            if encrypted or entry.compress_type != zipfile.ZIP_STORED:
+                got = "an encrypted" if encrypted else "a compressed"
+                raise MapError(f"expected arrays stored as they are, got {got} {entry.filename!r}")
+        damaged = self._archive.testzip()
+        if damaged is not None:
+            raise MapError(f"expected a whole map file, got damaged {damaged!r}")
+
+    def _slabs(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        for number, start in enumerate(range(0, self.meta.blocks, SLAB)):
+            count = min(SLAB, self.meta.blocks - start)
+            keys = self._array(f"keys_{number}", np.int32, (count, 3))
+            if (keys < -MAX_KEY).any() or (keys > MAX_KEY).any():
+                raise MapError(f"expected keys within ±{MAX_KEY}, got {keys.min()} … {keys.max()}")
+            packed = self._array(f"seen_{number}", np.uint8, (count, VOXELS // 8))
             seen = np.unpackbits(packed, axis=1).view(bool)
             blocks = {}
             for name, channels in VALUES.items():
                 tail = (3,) if channels == 3 else ()
                 values = self._array(f"{name}_{number}", np.float32, (int(seen.sum()), *tail))
-                if not np.isfinite(values).all():
-                    raise MapError(f"{self.path}: expected finite {name}, got NaN or infinity")
+                low, high = LIMITS[name]
+                if not ((values >= low) & (values <= high)).all():  # NaN is neither
+                    raise MapError(
+                        f"expected {name} in {low:g} … {high:g}, "
+                        f"got {values.min():g} … {values.max():g}"
+                    )
                 blocks[name] = np.zeros((*seen.shape, *tail), np.float32)
                 blocks[name][seen] = values
             yield keys, blocks
 
     def _read_meta(self) -> MapMeta:
-        content = json.loads(self._array("meta", np.uint8, (None,)).tobytes())
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else content
-            raise MapError(f"{self.path}: expected the format {FORMAT!r}, got {found!r}")
-        meta = MapMeta(**content)
-        if not 0 <= int(meta.blocks) <= MAX_BLOCKS_IN_FILE:
-            raise MapError(f"{self.path}: expected a number of blocks, got {meta.blocks!r}")
-        return meta
+        size = self._archive.getinfo("meta.npy").file_size
+        if size > MAX_META:
+            raise MapError(f"expected metadata of at most {MAX_META} bytes, got {size}")
+        try:
+            content = json.loads(self._array("meta", np.uint8, (None,)).tobytes())
+        except RecursionError as error:
+            raise MapError("expected a map of this package, got endless metadata") from error
+        return checked_meta(content)
 
     def _read_trajectory(self) -> list[tuple[int, np.ndarray]]:
-        stamps = self._array("stamps", np.int64, (int(self.meta.poses),))
-        poses = self._array("poses", np.float64, (len(stamps), 4, 4))
-        if not np.isfinite(poses).all():
-            raise MapError(f"{self.path}: expected finite poses, got NaN or infinity")
-        return [(int(stamp), pose) for stamp, pose in zip(stamps, poses, strict=True)]
+        count = self.meta.poses
+        stamps = self._array("stamps", np.int64, (count,))
+        poses = self._array("poses", np.float64, (count, 4, 4))
+        rigid = are_rigid(poses)
+        if not rigid.all():
+            first = poses[np.argmin(rigid)]
+            raise MapError(f"expected poses to be rotations and translations, got {first.tolist()}")
+        return [(int(stamp), pose) for stamp, pose in zip(stamps, poses.copy(), strict=True)]
 
     def _array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
-        with self._archive.open(name + ".npy") as entry:
-            array = np.lib.format.read_array(entry, allow_pickle=False)
-        fits = array.ndim == len(shape) and all(
-            wanted is None or wanted == got for wanted, got in zip(shape, array.shape, strict=True)
+        """An array that cannot be written to."""
+        content = self._archive.read(name + ".npy")  # stored: as large as in the file
+        header = _HEADER.match(content)
+        if header is None:
+            raise MapError(f"expected {name} to be an array of this package, got another header")
+        got_dtype = np.dtype(header[1].decode())
+        got = tuple(int(length) for length in header[2].split(b",") if length.strip())
+        fits = len(got) == len(shape) and all(
+            wanted is None or wanted == length for wanted, length in zip(shape, got, strict=True)
         )
-        if array.dtype != dtype or not fits:
-            raise MapError(
-                f"{self.path}: expected {name} {np.dtype(dtype)} {shape}, "
-                f"got {array.dtype} {array.shape}"
-            )
-        return array
+        if got_dtype != dtype or not fits:
+            raise MapError(f"expected {name} {np.dtype(dtype)} {shape}, got {got_dtype} {got}")
+        values = memoryview(content)[header.end() :]
+        if math.prod(got) * got_dtype.itemsize != len(values):
+            raise MapError(f"expected {name} of {got} values, got {len(values)} bytes")
+        return np.frombuffer(values, dtype).reshape(got)

@@ -19,6 +19,7 @@ import numpy as np
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
 from depth_two_stage.map_file import MapError, MapMeta, MapReader, write_map
+from depth_two_stage.poses import are_rigid
 from depth_two_stage.tsdf_blocks import BLOCK_BYTES, VALUES, BlockGrid
 from depth_two_stage.tsdf_fusion import fuse_numpy, fuse_torch
 from depth_two_stage.tsdf_views import RayCaster, Surface, extract
@@ -34,12 +35,7 @@ def check_pose(name: str, T: np.ndarray) -> np.ndarray:
     T = T.astype(np.float64)
     if not np.isfinite(T).all():
         raise MapError(f"{name}: expected finite numbers, got NaN or infinity")
-    R = T[:3, :3]
-    if (
-        np.abs(R @ R.T - np.eye(3)).max() > 1e-3
-        or np.linalg.det(R) < 0
-        or np.abs(T[3] - (0, 0, 0, 1)).max() > 1e-6
-    ):
+    if not are_rigid(T):
         raise MapError(f"{name}: expected a rotation and a translation, got {T.tolist()}")
     return T
 

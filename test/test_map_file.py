@@ -2,7 +2,11 @@
 """Map files: whole or not at all; those of other settings, damaged and foreign ones are refused."""
 
 import dataclasses
+import io
+import json
+import os
 import resource
+import zipfile
 
 import numpy as np
 import pytest
@@ -69,7 +73,7 @@ def test_a_camera_that_is_none_is_refused(tmp_path, monkeypatch, camera):
     meta = dataclasses.replace(map.meta(0), camera=camera)
     monkeypatch.setattr(map, "meta", lambda poses: meta)
     map.save(path)
-    with pytest.raises(MapError, match=r"expected a map of this package, got .*"):
+    with pytest.raises(MapError, match=r"map\.npz: .*camera"):
         TsdfMap(PARAMETERS).load(path)
     # A file from before cameras were kept is read.
     monkeypatch.setattr(map, "meta", lambda poses: dataclasses.replace(meta, camera=None))
@@ -100,3 +104,139 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.npz"]
     with pytest.raises(OSError, match="expected a writable file"):
         map.save("/proc/nowhere/map.npz")
+
+
+def array(values):
+    """The content of a .npy entry."""
+    content = io.BytesIO()
+    np.lib.format.write_array(content, np.asarray(values), allow_pickle=False)
+    return content.getvalue()
+
+
+def claim(shape, kind):
+    """The header of an array that does not follow."""
+    content = io.BytesIO()
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, header)
+    return content.getvalue()
+
+
+def text(content):
+    return array(np.frombuffer(content, np.uint8))
+
+
+def scaled(factor):
+    return lambda content: array(np.load(io.BytesIO(content)) * np.float32(factor))
+
+
+def far(content):
+    keys = np.load(io.BytesIO(content))
+    keys[0] = 2**31 - 1
+    return array(keys)
+
+
+def meta(**changes):
+    def change(content):
+        values = json.loads(np.load(io.BytesIO(content)).tobytes())
+        return text(json.dumps({**values, **changes}).encode())
+
+    return change
+
+
+INFINITY = float("inf")
+FOREIGN = {
+    **{
+        f"{name} {value!r}": {"meta": meta(**{name: value})}
+        for name, values in {
+            "voxel_size": ("x", None, [0.02, 0.02], float("nan"), True),
+            "truncation": ("x", -INFINITY),
+            "frame": (5, None),
+            "frames": ("x", -3, 1.5, 10**30),
+            "blocks": (INFINITY, "42", 42.5, -1, 10**9),
+            "poses": (INFINITY, "2", [2]),
+            "camera": ("abcdef", [10**9, 10**9, 100, 100, 50, 50], [160.5, 120, 1, 1, 1, 1]),
+            "more": (1,),
+        }.items()
+        for value in values
+    },
+    "deep": {"meta": lambda _: text(b"[" * 60_000)},
+    "much": {"meta": lambda _: text(b"[" * 600_000)},
+    "claims poses": {"poses": lambda _: claim((10**9, 4, 4), "<f8")},
+    "claims stamps": {"stamps": lambda _: claim((2,), "<i8")},
+    "claims meta": {"meta": lambda _: claim((10**15,), "|u1")},
+    "no rotations": {"poses": lambda _: array(np.tile(2 * np.eye(4), (2, 1, 1)))},
+    "no poses": {"poses": lambda _: array(np.zeros((2, 4, 4)))},
+    "far keys": {"keys_0": far},
+    "negative weight": {"weight_0": scaled(-1)},
+    "great weight": {"weight_0": scaled(1e30)},
+    "great tsdf": {"tsdf_0": scaled(1e30)},
+    "no colour": {"color_0": scaled(-1)},
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A map of a wall with two poses, its file, and the entries of that."""
+    map = TsdfMap(PARAMETERS)
+    map.integrate(*wall(), CAMERA, pose())
+    path = tmp_path_factory.mktemp("kept") / "map.npz"
+    map.save(path, [(1, np.eye(4)), (2, np.eye(4))])
+    with zipfile.ZipFile(path) as archive:
+        return map, path, {entry[:-4]: archive.read(entry) for entry in archive.namelist()}
+
+
+def refused(map, path, says="expected"):
+    """Loading is refused in one line with the file's name, and changes nothing."""
+    keys, frames = map.blocks.keys(map.blocks.slots()), map.frames
+    with pytest.raises(MapError, match=says) as caught:
+        map.load(path)
+    line = str(caught.value)
+    assert os.path.basename(path).split("\0")[0] in line and "\n" not in line and len(line) < 600
+    np.testing.assert_array_equal(map.blocks.keys(map.blocks.slots()), keys)
+    assert map.frames == frames
+
+
+def rewritten(entries, path, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for entry, content in entries.items():
+            archive.writestr(f"{entry}.npy", content)
+    return path
+
+
+@pytest.mark.parametrize("changes", FOREIGN.values(), ids=FOREIGN.keys())
+def test_what_a_file_claims_and_holds_is_checked(kept, tmp_path, changes):
+    map, _, entries = kept
+    entries = entries | {name: change(entries[name]) for name, change in changes.items()}
+    refused(map, rewritten(entries, tmp_path / "odd.npz"))
+
+
+def test_bits_that_flipped_are_refused_or_do_not_matter(kept, tmp_path):
+    """Whatever bit it is, in the arrays or round them, packed or not; also encryption."""
+    map, path, entries = kept
+    rng = np.random.default_rng(0)
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        whole = rewritten(entries, tmp_path / "whole.npz", kind).read_bytes()
+        ends = [*range(300), *range(len(whole) - 900, len(whole))]
+        for place in [*rng.choice(ends, 40), *rng.integers(0, len(whole), 20)]:
+            content = bytearray(whole)
+            content[place] ^= 1 << int(rng.integers(8))
+            path = tmp_path / "flipped.npz"
+            path.write_bytes(content)
+            try:
+                map.load(path)
+            except MapError as error:
+                assert "flipped.npz" in str(error)
+    refused(map, rewritten(entries, tmp_path / "packed.npz", zipfile.ZIP_DEFLATED), "a compressed")
+    content = bytearray(rewritten(entries, tmp_path / "whole.npz").read_bytes())
+    content[content.find(b"PK\1\2") + 8] |= 1
+    (tmp_path / "secret.npz").write_bytes(content)
+    refused(map, tmp_path / "secret.npz", "an encrypted")
+
+
+def test_only_files_are_opened(kept, tmp_path):
+    map = kept[0]
+    os.mkfifo(tmp_path / "fifo.npz")
+    held = os.open(tmp_path / "fifo.npz", os.O_RDWR)  # so that who opens it does not wait
+    for path in (tmp_path / "fifo.npz", tmp_path, "/dev/zero"):
+        refused(map, path, "expected a map file, got something else")
+    refused(map, str(tmp_path / "nul\0.npz"), "expected a path")

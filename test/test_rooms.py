@@ -16,7 +16,8 @@ PACKAGE = ROOT / "depth_two_stage"
 FLOORS = (
     # NumPy and OpenCV alone.
     "atomic camera clouds config encodings framing interpolation laser_scan mesh_picture messages"
-    " morphology naming occupancy pictures ply reconstruction scale_filter unfamiliar weighting",
+    " morphology naming occupancy pictures ply poses reconstruction scale_filter unfamiliar"
+    " weighting",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating kept_frames loop_closure loop_search map_file map_formats meshing"
     " meshing_process occupancy_mapping odometry places pose_graph protocols surfel_frames"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Condition
@@ -39,14 +41,27 @@ class MapOrders:
         return bool(self._orders)
 
     def work(self) -> bool:
-        """Do what was asked; whether there was anything. The mapping thread's."""
+        """Do what was asked; whether there was anything. The mapping thread's.
+
+        An error that nobody foresaw is the caller's too: it is told of it before the thread ends.
+        """
         with self._news:
             orders, self._orders = self._orders, []
-        for order, done in orders:
-            try:
-                order(done)
-            except (MapError, WorkerError) as error:
-                done.set_exception(error)
+        waiting = deque(orders)
+        try:
+            while waiting:
+                order, done = waiting[0]
+                try:
+                    order(done)
+                except (MapError, WorkerError, OSError) as error:
+                    done.set_exception(error)
+                waiting.popleft()
+        finally:
+            if waiting:
+                ended = WorkerError(f"mapping_node: ended by {sys.exc_info()[1]!r}")
+                for _, done in waiting:
+                    if not done.done():
+                        done.set_exception(ended)
         return bool(orders)
 
     def close(self) -> None:

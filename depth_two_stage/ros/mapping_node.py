@@ -284,6 +284,7 @@ class MappingNode(Node):
     def _on_work_done(self, work: Future) -> None:
         error = work.exception()
         if error is not None:
+            self._orders.close()  # nobody waits for an answer that does not come
             sys.excepthook(type(error), error, error.__traceback__)
             self.failure = process.NodeFailure("ended by the error above")
             rclpy.try_shutdown()

@@ -44,3 +44,15 @@ def test_nobody_waits_for_a_thread_that_has_ended(made):
         with pytest.raises(WorkerError, match="it is being stopped"):
             order.result(0)
     assert not orders and changes == []
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_ends_the_thread(made, monkeypatch):
+    orders, changes = made
+    monkeypatch.setattr(orders._keeper, "load", lambda *_: 1 // 0)
+    first, bad, last = orders.request_clear(), orders.request_load(), orders.request_clear()
+    with pytest.raises(ZeroDivisionError):
+        orders.work()
+    assert first.result(0) is None and changes == [1]
+    for order in (bad, last):
+        with pytest.raises(WorkerError, match="ended by ZeroDivisionError"):
+            order.result(0)
