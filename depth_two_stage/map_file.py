@@ -68,6 +68,16 @@ class MapMeta:
     camera: Sequence[float] | None = None
 
 
+def expanded(path: str | Path) -> Path:
+    """An absolute path, ``~`` and ``~user`` replaced, or MapError."""
+    if "\0" in str(path):
+        raise MapError(f"map file: expected a path, got {str(path)!r}")
+    try:
+        return Path(path).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # nobody of that name; no folder to start from
+        raise MapError(f"{path}: expected a path of a known user, got {error}") from error
+
+
 Trajectory = Sequence[tuple[int, np.ndarray]]
 ReadBlocks = Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]
 
@@ -142,18 +152,15 @@ class MapReader:
     """An opened and fully checked map file; `slabs` then gives its blocks."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         try:
             # Before it is opened: a FIFO without a writer would be waited for.
-            if not stat.S_ISREG(self.path.stat().st_mode):
-                raise MapError(f"{path}: expected a map file, got something else than a file")
-            self._file: BinaryIO = self.path.open("rb")
+            is_file = stat.S_ISREG(self.path.stat().st_mode)
+            self._file: BinaryIO | None = self.path.open("rb") if is_file else None
         except OSError as error:
-            raise MapError(f"{path}: expected a readable map file, got {error}") from error
-        except ValueError as error:
-            if isinstance(error, MapError):
-                raise
-            raise MapError(f"map file: expected a path, got {str(path)!r}: {error}") from error
+            raise MapError(f"{self.path}: expected a readable map file, got {error}") from error
+        if self._file is None:
+            raise MapError(f"{self.path}: expected a map file, got something else than a file")
         try:
             with self._naming_the_file():
                 self._archive = zipfile.ZipFile(self._file)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from depth_two_stage.map_file import expanded
 from depth_two_stage.meshing import MapWorker, SaveReport, WorkerError
 from depth_two_stage.slam import Slam
 from depth_two_stage.tsdf import MapError
@@ -40,7 +41,7 @@ class MapKeeper:
     def save(self, path: str | Path) -> Future[SaveReport]:
         """Write the map as it is now; MapError while an earlier save is under way."""
         self._refuse_while("save_map", "save")
-        return self._request("save", Path(path), lambda error: None)
+        return self._request("save", path, lambda error: None)
 
     def autosave(self, path: str | Path, period: float, version: int) -> None:
         """Write the map when ``period`` s have passed and ``version``, its changes, has moved.
@@ -60,7 +61,7 @@ class MapKeeper:
         if version == self._autosaved or len(self._slam.map.blocks) == 0:
             return
         try:
-            self._request("autosave", Path(path), lambda error: self._autosave_done(error, version))
+            self._request("autosave", path, lambda error: self._autosave_done(error, version))
         except (MapError, WorkerError) as error:
             self._failed(error)
 
@@ -114,9 +115,9 @@ class MapKeeper:
                 )
 
     def _request(
-        self, kind: str, path: Path, then: Callable[[BaseException | None], None]
+        self, kind: str, path: str | Path, then: Callable[[BaseException | None], None]
     ) -> Future[SaveReport]:
-        path = path.expanduser().absolute()
+        path = expanded(path)
         saved = self._worker.request_save(path, self._slam.trajectory)
         pending = self._pending[kind] = path, saved, time.monotonic()
 

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 
 from depth_two_stage.config import GridParameters
 from depth_two_stage.files import WriteError
+from depth_two_stage.map_file import expanded
 from depth_two_stage.map_formats import check_name
 from depth_two_stage.meshing_process import receive_array, send_array
 from depth_two_stage.occupancy import Occupancy
@@ -99,7 +101,7 @@ class MapWorker:
         trajectory: Sequence[tuple[int, np.ndarray]] = (),
     ) -> Future[SaveReport]:
         """Future of a `SaveReport`; the name's ending is the format (`map_formats`). Atomic."""
-        path = Path(path).absolute()
+        path = expanded(path)
         check_name(path)
         return self._request("save", path, list(trajectory))
 
@@ -294,7 +296,11 @@ def _as_arrays(trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Temporary files of a save to ``path`` that a killed worker left (`files.atomic_path`)."""
+    """Temporary files of a save to ``path`` that a killed worker left (`files.atomic_path`).
+
+    What cannot be removed (a folder, another user's file) stays: it is in nobody's way.
+    """
     for suffix in (path.suffix, *([".pgm"] if path.suffix == ".yaml" else [])):
         for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.tmp{suffix}"):
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)

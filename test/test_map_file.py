@@ -239,4 +239,5 @@ def test_only_files_are_opened(kept, tmp_path):
     held = os.open(tmp_path / "fifo.npz", os.O_RDWR)  # so that who opens it does not wait
     for path in (tmp_path / "fifo.npz", tmp_path, "/dev/zero"):
         refused(map, path, "expected a map file, got something else")
+    os.close(held)
     refused(map, str(tmp_path / "nul\0.npz"), "expected a path")

@@ -13,7 +13,7 @@ from small_maps import CAMERA, PARAMETERS, wall
 
 from depth_two_stage.config import MappingNodeParameters, PoseParameters
 from depth_two_stage.map_keeping import MapKeeper
-from depth_two_stage.meshing import MapWorker
+from depth_two_stage.meshing import MapWorker, WorkerError
 from depth_two_stage.slam import LEVEL, Slam
 from depth_two_stage.tsdf import MapError, TsdfMap
 
@@ -173,3 +173,37 @@ def test_the_grid_is_saved_with_what_rays_saw(keeper, tmp_path):
     pixels = np.frombuffer(picture[picture.index(b"255\n") + 4 :], np.uint8)
     assert set(pixels) == {0, 205, 254}
     assert report.size == len(picture) + (tmp_path / "map.yaml").stat().st_size
+
+
+def test_a_path_of_nobody_and_one_from_home(keeper, tmp_path, monkeypatch):
+    """``~`` is a home's: of nobody it is an error that is said, of ours it is saved and loaded."""
+    nobody = "~nosuchuser/map.npz"
+    for ask in (keeper.save, keeper.load):
+        with pytest.raises(MapError, match=r"~nosuchuser/map\.npz: expected a path of a kn"):
+            ask(nobody)
+    keeper.autosave(nobody, 0.01, 1)
+    time.sleep(0.02)
+    keeper.autosave(nobody, 0.01, 2)
+    assert keeper.failed_autosaves == 1 and "~nosuchuser" in keeper.said[0]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keeper.save("~/map.npz").result(TIMEOUT)
+    settled(keeper)
+    keeper.load("~/map.npz")
+    assert (tmp_path / "map.npz").is_file()
+
+
+def test_leftovers_that_cannot_be_removed_are_in_nobodys_way(keeper, running, tmp_path):
+    _, worker = running
+    (tmp_path / ".map.x.tmp.npz").mkdir()
+    (tmp_path / ".map.y.tmp.npz").write_bytes(b"")
+    path = tmp_path / "map.npz"
+    assert keeper.save(path).result(TIMEOUT).size == path.stat().st_size
+    assert not (tmp_path / ".map.y.tmp.npz").exists()
+    killed = worker.pid  # in the middle of the next one
+    os.kill(killed, signal.SIGSTOP)
+    dying = keeper.save(path)
+    os.kill(killed, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="dead process"):
+        dying.result(TIMEOUT)
+    settled(keeper)
+    assert keeper.save(path).result(TIMEOUT).size == path.stat().st_size

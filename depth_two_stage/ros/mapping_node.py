@@ -7,7 +7,6 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from pathlib import Path
 from threading import Condition, Event
 from typing import Any
 
@@ -301,8 +300,7 @@ class MappingNode(Node):
         path = self.parameters.map.save_on_exit
         if path:
             try:
-                target = Path(path).expanduser().absolute()
-                saved = self._worker.request_save(target, self._slam.trajectory)
+                saved = self._worker.request_save(path, self._slam.trajectory)
                 report: SaveReport = saved.result(SAVE_PATIENCE)
                 print(f"{NAME}: {report.path} saved, {report.size / 1e6:.1f} MB", file=sys.stderr)
             except (MapError, WorkerError, OSError, FutureTimeout) as error:
