@@ -121,6 +121,7 @@ class Slam:
             self._loops = LoopCloser(self.parameters, self.tracker.odometry, background)
         self._hanging: list[tuple[int, np.ndarray]] = []  # node, T_node_camera of each pose
         self._last_stamp: int | None = None
+        self._restarted = False  # the next frame's time may be any
         self._given: tuple[int, np.ndarray] | None = None  # the last given pose, used or not
 
     def process(self, frame: Frame, T_world_camera: np.ndarray | None = None) -> Step:
@@ -208,7 +209,14 @@ class Slam:
         self.scale.reset()
         self._forget_loops(active=True)
         self.trajectory.clear()
-        self._last_stamp = self._given = None
+        self._last_stamp, self._restarted, self._given = None, False, None
+
+    def restart_time(self) -> None:
+        """Take the next frame whatever its stamp: whoever knows the clock says that it jumped.
+
+        By itself it follows only what falls back by more than a second; less may be disorder.
+        """
+        self._restarted = True
 
     def load(self, path: str) -> None:
         """Go on with a saved map; MapError leaves everything untouched.
@@ -221,7 +229,7 @@ class Slam:
         self.tracker.search([T for _, T in trajectory] or [LEVEL])
         self._forget_loops(active=False)  # no frames are left from which it could be built again
         self.trajectory[:] = trajectory
-        self._last_stamp = self._given = None
+        self._last_stamp, self._restarted, self._given = None, False, None
 
     def close(self) -> None:
         """End the thread of the loops, if there is one."""
@@ -262,15 +270,16 @@ class Slam:
 
     def _check_stamp(self, stamp: int) -> tuple[str, str]:
         """Why a frame of this stamp cannot be used (empty when it can), and how the time jumped."""
-        last = self._last_stamp
-        if last is not None and last - TIME_JUMP_NS < stamp <= last:
+        last, restarted = self._last_stamp, self._restarted
+        self._restarted = False
+        if last is not None and not restarted and last - TIME_JUMP_NS < stamp <= last:
             return f"stamp: expected one after {last} ns, got {stamp}", ""
         jump = ""
         if last is not None and stamp <= last:
             self.counters["time_jumps"] += 1
             self.tracker.restart()
             self._given = None
-            jump = f"time went back by {(last - stamp) * 1e-9:.1f} s, the camera is looked for anew"
+            jump = f"time went back by {(last - stamp) * 1e-9:.6g} s, the camera is looked for anew"
         self._last_stamp = stamp
         return "", jump
 

@@ -56,7 +56,8 @@ class MappingInputs:
             )
             for topic in _WAITING
         }
-        self._guard = StampGuard(drops, jumped)
+        self._jumped = jumped
+        self._guard = StampGuard(drops, self._restart)
         self._pairing = self._new_pairing(False)
         self._with_confidence = False
         self._upstream = Upstream(node, group)
@@ -84,6 +85,10 @@ class MappingInputs:
             return
         if topic != DEPTH or self._guard.accepts(stamp):
             self._pairing.add(topic, stamp, message)
+
+    def _restart(self, reason: str) -> None:
+        self._pairing.restart()
+        self._jumped(reason)
 
     def _ready(self, stamp: int, messages: dict[str, Any]) -> None:
         self.joined += 1

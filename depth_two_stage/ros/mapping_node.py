@@ -59,7 +59,8 @@ class MappingNode(Node):
         self.drops = Drops(self.get_logger(), quiet=("newer frame", "paused"))
         self.steps = Steps()
         self._stopped, self._news = Event(), Condition()
-        self._waiting: tuple[int, dict[str, Any], float] | None = None
+        self._waiting: tuple[int, dict[str, Any], float, bool] | None = None
+        self._restarted = False  # time has jumped back since the last frame delivered
         self._last_stamp, self._version = 0, 0
         self._watchdog = Watchdog(self.get_logger().warning, "frames")
         self._situation = "waiting"  # for a frame; then mapping, lost or refused
@@ -128,16 +129,18 @@ class MappingNode(Node):
         if self.paused:
             self._refused("paused", "", stamp)
             return
+        restarted, self._restarted = self._restarted, False
         with self._news:
             if self._waiting is not None:
                 self.drops.add("newer frame")
-            self._waiting = stamp, messages, time.monotonic()
+                restarted |= self._waiting[-1]
+            self._waiting = stamp, messages, time.monotonic(), restarted
             self._news.notify()
 
     def _jumped(self, reason: str) -> None:
         self.get_logger().warning(reason)
         self._poses.reset()
-        self._last_stamp = 0
+        self._last_stamp, self._restarted = 0, True
 
     def _publish_map(self) -> None:
         own = self.parameters.pose.source == "own"
@@ -209,8 +212,12 @@ class MappingNode(Node):
                 keep.autosave_path or keep.save_path, keep.autosave_period, self._version
             )
 
-    def _process(self, stamp: int, messages: dict[str, Any], received: float) -> None:
+    def _process(
+        self, stamp: int, messages: dict[str, Any], received: float, restarted: bool
+    ) -> None:
         began = time.monotonic()
+        if restarted:  # by less than a second, too: the inputs know that it is no disorder
+            self._slam.restart_time()
         frame_id = messages[DEPTH].header.frame_id
         self._orders.camera_frame = frame_id
         self.steps.add("waiting", (began - received) * 1e3)

@@ -200,6 +200,11 @@ class StampPairing:
             else:
                 del waiting[oldest]
 
+    def restart(self) -> None:
+        """Let go of the main messages that wait: time went back, and no older set may follow."""
+        for stamp in list(self._waiting[self._main]):
+            self._leave(stamp)
+
     def _leave(self, stamp: int) -> None:
         missing = [name for name, waiting in self._waiting.items() if stamp not in waiting]
         del self._waiting[self._main][stamp]

@@ -138,6 +138,15 @@ def test_frames_out_of_order_are_dropped_and_a_restarted_clock_is_followed(room)
     assert step.reason.startswith("time went back by 9.1 s")
     assert core.counters["time_jumps"] == 1
     assert core.process(frame_of(room[3], stamp=0)).T_world_camera is not None
+    # By less than a second, where whoever knows the clock says so; for one frame.
+    core.restart_time()
+    step = core.process(frame_of(room[3], stamp=SECOND // 2))
+    assert step.T_world_camera is not None and not step.reason, "forward it is no jump"
+    core.restart_time()
+    step = core.process(frame_of(room[3], stamp=SECOND // 4))
+    assert step.fused and step.reason.startswith("time went back by 0.25 s")
+    assert core.counters["time_jumps"] == 3
+    assert core.process(frame_of(room[3], stamp=SECOND // 5)).T_world_camera is None
 
 
 def test_nothing_starts_without_depth(room):
