@@ -162,7 +162,9 @@ class PoseParameters:
         "The camera's pose: own odometry, TF, or a topic.",
         choices=("own", "tf", "odometry", "pose"),
     )
-    map_frame: str = parameter("map", "Frame of the map.", form=FRAME)
+    map_frame: str = parameter(
+        "map", "Frame of the map; a new one takes that of a topic's poses.", form=FRAME
+    )
     odom_frame: str = parameter("odom", "Frame of the odometry.", form=FRAME)
     base_frame: str = parameter(
         "",

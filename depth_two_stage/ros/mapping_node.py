@@ -241,8 +241,23 @@ class MappingNode(Node):
         except (PoseError, TransformError) as error:
             self._refused("no pose", str(error), stamp)
             return
+        if T_given is not None and not self._fits_map():
+            self._refused(
+                "pose frame",
+                f"pose.map_frame: expected poses in the map's frame {self._slam.map.frame!r}, "
+                f"got {self._poses.frame!r}",
+                stamp,
+            )
+            return
         self._map_frame(frame, T_given, frame_id)
         self.steps.add("total", (time.monotonic() - began) * 1e3)
+
+    def _fits_map(self) -> bool:
+        """Whether the given poses are the map's; an empty map takes their frame."""
+        map, frame = self._slam.map, self._poses.frame
+        if map.frame != frame and len(map.blocks) == 0:
+            map.frame = frame
+        return map.frame == frame
 
     def _map_frame(self, frame: Frame, T_given: Any, frame_id: str) -> None:
         step = self._slam.process(frame, T_given)

@@ -82,7 +82,8 @@ class TopicPoses:
     """Poses of a topic, interpolated to the image's stamp.
 
     ``odometry``: the pose of the message's child frame; ``pose``: that of the base frame; of the
-    camera itself where neither is named. The camera sits in that frame by `Mount`.
+    camera itself where neither is named. The camera sits in that frame by `Mount`. All poses are
+    in the frame of the first one; others are refused.
     """
 
     def __init__(
@@ -119,13 +120,20 @@ class TopicPoses:
         except MessageError as error:
             self._drops.add("malformed pose", str(error))
             return
+        frame = message.header.frame_id
+        if not frame or frame != (self.frame or frame):
+            wanted = repr(self.frame) if self.frame else "a name"
+            self._drops.add(
+                "pose frame", f"{self._kind}: expected the frame {wanted}, got {frame!r}"
+            )
+            return
         with self._news:
             if self._known and stamp <= self._known[-1][0]:
                 if stamp > self._known[-1][0] - SECOND:
                     return  # out of order
                 self._known.clear()
             self._known.append((stamp, T, child))
-            self.frame = message.header.frame_id
+            self.frame = frame
             self._news.notify_all()
 
     def at(self, stamp: int, camera_frame: str) -> np.ndarray:

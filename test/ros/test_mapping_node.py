@@ -19,13 +19,16 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker
 
+from depth_two_stage.config import MappingNodeParameters, from_flat
 from depth_two_stage.files import read_ply
+from depth_two_stage.map_file import MapReader
 from depth_two_stage.messages import stamp_ns, to_points, to_transform
 from depth_two_stage.ros import build, markers
 from depth_two_stage.ros.mapping_node import NAME, WATCH
 from depth_two_stage.ros.motion import T_LINK_OPTICAL
 from depth_two_stage.ros.poses import PoseError, between, interpolated
 from depth_two_stage.ros.reports import diagnostics, status
+from depth_two_stage.slam import Frame, Slam
 from depth_two_stage.tsdf import Surface
 
 
@@ -194,7 +197,7 @@ def test_a_source_that_still_loads_is_waited_for_then_named(rig, start):
     assert text.count(line) == text.count("no frames for ") == 1, text
 
 
-def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
+def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room, tmp_path):
     node = start(
         "-p", "pose.source:=pose", "-p", "pose.timeout:=0.3", "-p", "map.save_path:=/proc/x.npz"
     )
@@ -213,6 +216,11 @@ def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
         sender.pose.publish(message)
     assert rig.until(lambda: rig.values.get("dropped: malformed pose") == "2"), node.text()
     assert "pose: expected a quaternion of norm 1, got [0.0, 0.0, 0.0, nan]" in node.text()
+    for frame in ("elsewhere", ""):  # another world, or none: counted and not mixed in
+        message = PoseStamped(header=build.header(3 * 10**9, frame), pose=build.pose(np.eye(4)))
+        sender.pose.publish(message)
+    assert rig.until(lambda: rig.values.get("dropped: pose frame") == "2"), node.text()
+    assert "pose: expected the frame 'world', got 'elsewhere'" in node.text()
     half = 20_000_000
     for before, sample in pairwise(room):
         T = sample.T_world_camera
@@ -232,7 +240,26 @@ def test_given_poses_are_interpolated_and_missing_ones_named(rig, start, room):
     # A disk that takes nothing: the service says so, the node lives.
     saved = call(rig, Trigger, "save_map")
     assert not saved.success and "/proc/x.npz" in saved.message
+    # The map is in the frame of its poses, and so is its file.
+    assert rig.set_parameter("map.save_path", f"{tmp_path}/map.npz", node=NAME).successful
+    saved = call(rig, Trigger, "save_map")
+    assert saved.success, saved.message
+    with MapReader(tmp_path / "map.npz") as file:
+        assert file.meta.frame == "world"
     assert node.end(signal.SIGINT) == 0, node.text()
+
+
+def test_poses_of_another_world_are_not_fused_into_a_loaded_map(rig, start, room, tmp_path):
+    slam = Slam(from_flat(MappingNodeParameters, {"tsdf.memory_mb": 128.0}))
+    slam.process(Frame(room[0].rgb, room[0].depth, room[0].camera, 1), room[0].T_world_camera)
+    slam.map.save(tmp_path / "map.npz")
+    node = start("-p", "pose.source:=pose", "-p", f"map.load:={tmp_path}/map.npz")
+    sender = Sender(rig, poses=True)
+    sender.connect()
+    sender.send_pose(room[0].T_world_camera, room[0].stamp)
+    sender.send(room[0])
+    assert rig.until(lambda: rig.values.get("dropped: pose frame") == "1"), node.text()
+    assert "expected poses in the map's frame 'map', got 'world'" in node.text()
 
 
 @pytest.mark.parametrize(
