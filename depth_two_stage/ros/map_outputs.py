@@ -69,18 +69,21 @@ class MapOutputs:
         }
         self._sent: dict[str, tuple[int, int]] = {}  # version of the map, readers
         self._pending: dict[str, Future] = {}
-        self._due = 0.0
+        self._sent_at = -np.inf  # monotonic, s: when growth was sent last
 
     def tick(self, version: int, period: float, header: Callable[[], Header]) -> None:
         """Request what is due; ``version`` counts the changes of the map."""
         now = time.monotonic()
+        due = now >= self._sent_at + period  # the present one, which may have changed since
         for topic, (publisher, request, make) in self._kinds.items():
             readers = publisher.get_subscription_count()
+            before, readers_before = self._sent.get(topic, (-1, 0))
+            if readers < readers_before:  # who comes back has not seen it either
+                self._sent[topic] = (before, readers)
             pending = self._pending.get(topic)
             if not readers or (pending is not None and not pending.done()):
                 continue
-            before, readers_before = self._sent.get(topic, (-1, 0))
-            if readers <= readers_before and (version == before or now < self._due):
+            if readers <= readers_before and (version == before or not due):
                 continue
             self._sent[topic] = (version, readers)
             try:
@@ -93,8 +96,8 @@ class MapOutputs:
                     future, topic, make, publisher, header()
                 )
             )
-        if now >= self._due:
-            self._due = now + period
+        if due:
+            self._sent_at = now
 
     def _publish(self, future: Future, topic: str, make, publisher, header: Header) -> None:
         """On the worker's thread: build the message and send it."""
