@@ -35,7 +35,7 @@ class MapKeeper:
         self._last_at = 0.0  # monotonic, s
         self._pending: dict[str, tuple[Path, Future, float]] = {}  # by "save" and "autosave"
         self._autosaved: int | None = None  # version of the map at the last autosave
-        self._next = 0.0
+        self._autosave_at: float | None = None  # monotonic, s: the last one asked for, or the start
         self._cause = ""
 
     def save(self, path: str | Path) -> Future[SaveReport]:
@@ -51,13 +51,14 @@ class MapKeeper:
         """
         now = time.monotonic()
         if period <= 0:
-            self._next = 0.0
+            self._autosave_at = None
             return
-        if not self._next:
-            self._next = now + period
-        if now < self._next or self._under_way("autosave"):
+        if self._autosave_at is None:
+            self._autosave_at = now
+        # The present period, which may have changed since.
+        if now < self._autosave_at + period or self._under_way("autosave"):
             return
-        self._next = now + period
+        self._autosave_at = now
         if version == self._autosaved or len(self._slam.map.blocks) == 0:
             return
         try:

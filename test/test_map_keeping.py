@@ -128,11 +128,17 @@ def test_autosave_comes_by_period_and_only_for_a_map_that_changed(keeper, tmp_pa
     time.sleep(0.06)
     keeper.autosave(path, 0.05, 3)
     assert not keeper.state()["saving"], "turned on again it waits a period, too"
+    keeper.autosave(path, 0.0, 3)
+    keeper.autosave(path, 3600.0, 3)
+    time.sleep(0.06)
+    keeper.autosave(path, 0.05, 3)
+    settled(keeper)
+    assert keeper.autosaves == 3, "a shorter period holds at once"
     keeper.clear()
     time.sleep(0.06)
     keeper.autosave(path, 0.05, 4)
     settled(keeper)
-    assert keeper.autosaves == 2 and path.stat().st_size > 10_000, "nothing replaces no map"
+    assert keeper.autosaves == 3 and path.stat().st_size > 10_000, "nothing replaces no map"
 
 
 def test_a_full_disk_is_said_once_counted_each_time_and_the_older_file_stays(
