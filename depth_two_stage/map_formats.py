@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from depth_two_stage.occupancy import FREE, OCCUPIED, Occupancy
 from depth_two_stage.tsdf_blocks import BlockGrid
 from depth_two_stage.tsdf_views import extract
 
-__all__ = ["check_name", "write", "write_map_server"]
+__all__ = ["ascending", "check_name", "write", "write_map_server"]
 
 CLOUD = ".cloud.ply"
 # Pixels as map_saver writes them. 205 is 0.196 occupied and a little more than FREE_BELOW, so that
@@ -44,7 +45,7 @@ def write(
     """Write a map → bytes. OSError (full disk, no rights) leaves older files as they were.
 
     ``.npz`` the map itself, ``.cloud.ply`` its surface points, ``.ply`` its mesh, ``.yaml`` its
-    occupancy grid for map_server (with a PGM beside it), ``.tum`` the trajectory.
+    occupancy grid for map_server (with a PGM beside it), ``.tum`` the trajectory, by `ascending`.
     """
     path = Path(path)
     check_name(path)
@@ -56,13 +57,26 @@ def write(
     elif path.suffix == ".yaml":
         return write_map_server(path, make_grid())
     elif path.suffix == ".tum":
-        write_trajectory(path, trajectory)
+        write_trajectory(path, ascending(trajectory))
     else:
         slots = blocks.slots()
         write_map(
             path, meta, trajectory, slots, lambda part: (blocks.keys(part), blocks.read(part))
         )
     return path.stat().st_size
+
+
+def ascending(trajectory: Trajectory) -> Trajectory:
+    """The poses whose stamps ascend: where time went back (a bag in a loop) the later ones count.
+
+    Who reads a TUM file (evo) wants one pose a time, in order.
+    """
+    kept, first = [], math.inf  # first: the earliest of those that follow
+    for stamp, T in reversed(trajectory):
+        if stamp < first:
+            first = stamp
+            kept.append((stamp, T))
+    return kept[::-1]
 
 
 def write_map_server(path: str | Path, grid: Occupancy) -> int:

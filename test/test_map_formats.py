@@ -5,11 +5,14 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from small_maps import PARAMETERS, pose
 
 from depth_two_stage import map_formats
 from depth_two_stage.atomic import WriteError
+from depth_two_stage.files import read_trajectory
 from depth_two_stage.map_file import MapError
 from depth_two_stage.occupancy import Occupancy
+from depth_two_stage.tsdf import TsdfMap
 
 DATA = np.array([[0, 100, -1], [-1, -1, 100]], np.int8)
 
@@ -73,3 +76,15 @@ def test_a_disk_that_fails_in_between_leaves_the_older_pair(tmp_path, monkeypatc
 def test_an_ending_without_a_format_is_refused():
     with pytest.raises(MapError, match=r"\.npz, \.ply, \.yaml or \.tum, got 'map.pgm'"):
         map_formats.check_name("map.pgm")
+
+
+def test_stamps_of_a_trajectory_file_ascend(tmp_path):
+    """A bag in a loop, and a clock that was set back: of each time the last pose is written."""
+    map = TsdfMap(PARAMETERS)
+    stamps = [10, 20, 30, 40, 30, 50, 60, 20, 25]
+    poses = [(stamp * 10**8, pose(x)) for x, stamp in enumerate(stamps)]
+    path, rest = tmp_path / "path.tum", (map.meta(0), poses, 0.5, grid)
+    map_formats.write(path, map.blocks, *rest)
+    written = [(stamp // 10**8, round(T[0, 3])) for stamp, T in read_trajectory(path)]
+    assert written == [(10, 0), (20, 7), (25, 8)]
+    assert map_formats.ascending([]) == []
