@@ -21,7 +21,7 @@ from depth_two_stage.config import MappingNodeParameters
 from depth_two_stage.kept_frames import KeptFrame, KeptFrames
 from depth_two_stage.odometry import Odometry, View
 from depth_two_stage.pose_graph import Edge, hops, moved, optimised, optimised_apart, plausible
-from depth_two_stage.tsdf import TsdfMap
+from depth_two_stage.tsdf import MapError, TsdfMap
 
 NEIGHBOURS = 4  # keyframes so few edges away are no loop
 CANDIDATES = 3  # places compared with a frame
@@ -108,7 +108,8 @@ class LoopSearch:
             return Outcome(check)
         try:
             return self._examined(check, graph, cancel)
-        except RuntimeError as error:  # Open3D's, and `pose_graph.PoseGraphError`
+        # Open3D's, `pose_graph.PoseGraphError`; the second map's
+        except (RuntimeError, MapError) as error:
             return Outcome(check, failure=str(error))
 
     def _examined(self, check: Check, graph: Graph, cancel: Event) -> Outcome:

@@ -27,7 +27,7 @@ import numpy as np
 from depth_two_stage.camera import Camera
 from depth_two_stage.files import atomic_write
 from depth_two_stage.poses import are_rigid
-from depth_two_stage.tsdf_blocks import VALUES, VOXELS
+from depth_two_stage.tsdf_blocks import FARTHEST, RESOLUTION, VALUES, VOXELS
 
 FORMAT = "depth_two_stage map 1"
 SLAB = 256  # blocks
@@ -35,7 +35,7 @@ MAX_BLOCKS_IN_FILE = 10_000_000
 MAX_COUNT = 2**53  # of frames and poses: a whole number for every reader of JSON
 MAX_SIDE = 65_535  # px, of a camera's image
 MAX_META = 64_000  # bytes
-MAX_KEY = 2**20  # blocks from the origin, 335 km at the default voxel size
+MAX_KEY = 2 * FARTHEST // RESOLUTION  # blocks from the origin: a camera's farthest place, and more
 # What the values of voxels that were seen can be; a little is rounding's.
 LIMITS = {"tsdf": (-1.001, 1.001), "weight": (0.0, 65_536.0), "color": (-0.01, 255.01)}
 # Byte order, type and size; C order; shape: all that NumPy writes before such an array.
@@ -255,6 +255,10 @@ class MapReader:
         if not rigid.all():
             first = poses[np.argmin(rigid)]
             raise MapError(f"expected poses to be rotations and translations, got {first.tolist()}")
+        if poses.size and np.abs(poses[:, :3, 3]).max() > FARTHEST * self.meta.voxel_size:
+            raise MapError(
+                f"expected poses within {FARTHEST} voxels of the origin, got farther ones"
+            )
         return [(int(stamp), pose) for stamp, pose in zip(stamps, poses.copy(), strict=True)]
 
     def _array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -21,7 +21,7 @@ from depth_two_stage.loop_closure import LoopCloser
 from depth_two_stage.odometry import View, angle_degrees, reduced, rigid
 from depth_two_stage.scale_filter import ScaleFilter, scale_against
 from depth_two_stage.tracking import Tracker
-from depth_two_stage.tsdf import MapError, TsdfMap, check_pose
+from depth_two_stage.tsdf import MapError, TsdfMap
 from depth_two_stage.weighting import pixel_weights
 
 # Optical axes (z forward, x right, y down) to REP 103's (x forward, y left, z up).
@@ -147,7 +147,7 @@ class Slam:
         view = self.tracker.view(frame.rgb, frame.depth, frame.camera)
         if T_world_camera is not None:
             try:
-                T_given = check_pose("pose", T_world_camera)
+                T_given = self.map.check_pose("pose", T_world_camera)
             except MapError as error:
                 return self._dropped(frame, "bad_pose", str(error))
             leap = self._check_speed(frame.stamp, T_given)

@@ -20,7 +20,7 @@ from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
 from depth_two_stage.map_file import MapError, MapMeta, MapReader, write_map
 from depth_two_stage.poses import are_rigid
-from depth_two_stage.tsdf_blocks import BLOCK_BYTES, VALUES, BlockGrid
+from depth_two_stage.tsdf_blocks import BLOCK_BYTES, FARTHEST, VALUES, BlockGrid
 from depth_two_stage.tsdf_fusion import fuse_numpy, fuse_torch
 from depth_two_stage.tsdf_views import RayCaster, Surface, extract
 
@@ -48,21 +48,38 @@ class TsdfMap:
     """
 
     def __init__(self, parameters: TsdfParameters | None = None, frame: str = "map") -> None:
-        self.parameters = parameters or TsdfParameters()
+        self.parameters = _checked(parameters or TsdfParameters())
         self.frame = frame
         self.lock = threading.RLock()
         self.frames = 0
         self.camera: Camera | None = None
         capacity = int(self.parameters.memory_mb * 1e6) // BLOCK_BYTES
-        self.blocks = BlockGrid(
-            self.parameters.voxel_size, capacity, _device(self.parameters.device)
-        )
+        device = _device(self.parameters.device)
+        try:
+            self.blocks = BlockGrid(self.parameters.voxel_size, capacity, device)
+        except (RuntimeError, MemoryError) as error:  # Open3D's, and NumPy's
+            raise MapError(
+                f"tsdf.memory_mb: expected as much as {device} can give at once, "
+                f"got {self.parameters.memory_mb:g} MB"
+            ) from error
         self.caster = RayCaster(self.blocks)
 
     @property
     def truncation(self) -> float:
         """Truncation distance, metres."""
         return self.parameters.truncation * self.parameters.voxel_size
+
+    def check_pose(self, name: str, T: np.ndarray) -> np.ndarray:
+        """`check_pose`, and near enough to the map's origin for its float32."""
+        T = check_pose(name, T)
+        most = FARTHEST * self.parameters.voxel_size
+        if (off := float(np.abs(T[:3, 3]).max())) > most:
+            raise MapError(
+                f"{name}: expected a place within {most / 1e3:g} km of the origin on each axis "
+                f"(tsdf.voxel_size {self.parameters.voxel_size:g} m), got {off / 1e3:g} km: "
+                "a frame near the camera is wanted"
+            )
+        return T
 
     def integrate(
         self,
@@ -79,7 +96,7 @@ class TsdfMap:
         outside ``min_range … max_range`` change and allocate nothing. In a full map the blocks
         farthest from ``eye`` (3,) m (None: this camera) make room.
         """
-        T = check_pose("T_world_camera", T_world_camera)
+        T = self.check_pose("T_world_camera", T_world_camera)
         depth, rgb, weight = checked_images(depth, rgb, camera, weight)
         near, far = self.parameters.min_range, self.parameters.max_range
         depth = np.where((depth >= near) & (depth <= far) & (weight > 0), depth, np.float32(0))
@@ -212,6 +229,15 @@ class TsdfMap:
         with self.lock:
             self.blocks.clear()
             self.frames = 0
+
+
+def _checked(parameters: TsdfParameters) -> TsdfParameters:
+    """The parameters, whose lengths and sizes must be positive, or MapError."""
+    for name in ("voxel_size", "truncation", "memory_mb"):
+        value = getattr(parameters, name)
+        if not 0 < value < np.inf:
+            raise MapError(f"tsdf.{name}: expected a number above 0, got {value!r}")
+    return parameters
 
 
 def _device(name: str) -> str:

@@ -20,6 +20,9 @@ OPEN3D_STRIDE = 4  # px: the pixels from which Open3D looks for blocks
 VOXELS = RESOLUTION**3
 VALUES = {"tsdf": 1, "weight": 1, "color": 3}
 BLOCK_BYTES = 4 * VOXELS * sum(VALUES.values())
+# Voxels from the origin within which float32, in which Open3D reckons, keeps a quarter of a voxel.
+# Of 2 cm (rendered room): 0.4 cm off the surface at home and at 100 km, 1.5 at 300, at 5,400 gone.
+FARTHEST = 2**22
 # Room is made for this share of the capacity at once, so that not every frame sorts the blocks.
 EVICTED_AT_ONCE = 0.02
 

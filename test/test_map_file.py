@@ -165,6 +165,7 @@ FOREIGN = {
     "claims stamps": {"stamps": lambda _: claim((2,), "<i8")},
     "claims meta": {"meta": lambda _: claim((10**15,), "|u1")},
     "no rotations": {"poses": lambda _: array(np.tile(2 * np.eye(4), (2, 1, 1)))},
+    "far poses": {"poses": lambda _: array(np.tile(pose(1e6), (2, 1, 1)))},
     "no poses": {"poses": lambda _: array(np.zeros((2, 4, 4)))},
     "far keys": {"keys_0": far},
     "negative weight": {"weight_0": scaled(-1)},

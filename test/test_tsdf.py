@@ -299,6 +299,7 @@ def test_bad_arguments_are_named():
         ((depth, rgb, CAMERA, pose()[:3]), "T_world_camera: expected shape"),
         ((depth, rgb, CAMERA, scaled), "expected a rotation"),
         ((depth, rgb, CAMERA, broken), "expected finite numbers"),
+        ((depth, rgb, CAMERA, pose(5.4e6)), "within 83.8861 km of the origin .* got 5400 km"),
         ((depth, rgb, CAMERA, pose(), depth[:5]), "weight: expected shape"),
         ((depth, rgb, CAMERA, pose(), depth), "weight: expected 0 … 1"),
     ):

@@ -27,7 +27,7 @@ from .map_orders import MapOrders
 from .map_outputs import MapOutputs
 from .map_services import MapServices
 from .mapping_inputs import DEPTH, MappingInputs, decode
-from .motion import Motion, Mount
+from .motion import Motion, Mount, check_frames
 from .params import Parameters
 from .poses import OwnOdometry, PoseError, Poses, TfPoses, TopicPoses
 from .reports import READERS, Drops, Steps, diagnostics, readers, status
@@ -65,7 +65,11 @@ class MappingNode(Node):
         self._watchdog = Watchdog(self.get_logger().warning, "frames")
         self._situation = "waiting"  # for a frame; then mapping, lost or refused
 
-        self._slam = Slam(values, background=True)
+        check_frames(values.pose)
+        try:
+            self._slam = Slam(values, background=True)
+        except MapError as error:  # no such device, or not so much memory
+            raise ConfigError(str(error)) from error
         if values.map.load:
             self._load(values.map.load)
         # A copy: asking the map would wait for the frame that is being fused.
@@ -234,7 +238,8 @@ class MappingNode(Node):
             with self.steps.time("pose"):
                 T_given = self._poses.at(stamp, frame_id)
                 if T_given is None and self._slam.tracker.empty:
-                    self._slam.start = self._mount.first_pose(frame_id, stamp)
+                    start = self._mount.first_pose(frame_id, stamp)
+                    self._slam.start = self._slam.map.check_pose("T_base_camera", start)
         except ValueError as error:
             self._refused("malformed", " ".join(str(error).split()), stamp)
             return

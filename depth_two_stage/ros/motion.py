@@ -11,7 +11,7 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.node import Node
 
-from ..config import PoseParameters
+from ..config import ConfigError, PoseParameters
 from . import build
 from .transforms import Broadcaster, TransformError, Transforms
 
@@ -25,6 +25,16 @@ _UNKNOWN = -1.0  # first element of a covariance that says nothing (as in sensor
 T_LINK_OPTICAL = np.array(
     [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 )
+
+
+def check_frames(pose: PoseParameters) -> None:
+    """Raise ConfigError where what moves and what it moves in would be one frame."""
+    moving = pose.base_frame or CAMERA_LINK
+    for name in ("map_frame", *(["odom_frame"] if pose.source == "own" else [])):
+        if getattr(pose, name) == moving:
+            raise ConfigError(
+                f"pose.{name}: expected another frame than pose.base_frame, got {moving!r} for both"
+            )
 
 
 class Mount:
