@@ -11,6 +11,7 @@ from depth_two_stage import places
 from depth_two_stage.config import MappingNodeParameters, from_flat
 from depth_two_stage.kept_frames import KeptFrame, KeptFrames
 from depth_two_stage.loop_search import Graph, LoopSearch, Node
+from depth_two_stage.tsdf import MapError
 
 STEP, COUNT = 0.25, 80  # m between two frames of a way along a wall, which is 1.5 m off
 FUSED = 2 * COUNT  # every second of the frames was kept
@@ -64,3 +65,15 @@ def test_a_full_map_is_built_from_the_frames_nearest_to_the_camera(rebuilt):
     weights = [m.blocks.values("weight")[m.blocks.find(keys)[0]].max(axis=1) for m in (map, whole)]
     np.testing.assert_allclose(*weights, rtol=1e-5)
     assert len(keys) > 10 and weights[0].max() >= 2
+
+
+def test_no_memory_for_a_second_map_is_a_failure_that_is_said(monkeypatch):
+    """The frames go on in the map that there is."""
+
+    def none(*_):
+        raise MapError("tsdf.memory_mb: expected as much as CPU:0 can give at once, got 512 MB")
+
+    search = LoopSearch(MappingNodeParameters(), KeptFrames(1.0), lambda: None)
+    monkeypatch.setattr(search, "_examined", none)
+    outcome = search.examine(None, None, Event())
+    assert outcome.failure.startswith("tsdf.memory_mb") and not outcome.loops
