@@ -3,9 +3,9 @@
 
 The error is the log ratio e = ln(point / prediction) at the points. `residual` spreads it over the
 image by successive corrections (`interpolation.spread`): away from the points the correction
-fades to that of coarser grids, and with few points it is held back (shrunk towards none). What a
-dense scan has left after that is spread on finer grids: its points lie closer than the network's
-pixels.
+fades to that of coarser grids, and with few points it is held back (shrunk towards none). Points of
+a dense scan lie closer than the network's pixels: what they have left after that is spread on finer
+grids, and near them interpolation alone has half of the say.
 """
 
 from __future__ import annotations
@@ -13,9 +13,24 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depth_two_stage.interpolation import CELLS, LEVELS, enlarge, grid_coordinates, spread
+from depth_two_stage.interpolation import (
+    LEVELS,
+    enlarge,
+    grid_coordinates,
+    smooth,
+    spread,
+    spread_finely,
+)
 
-__all__ = ["METHODS", "anchor", "between_neighbours", "within_range", "without_strays"]
+__all__ = [
+    "METHODS",
+    "anchor",
+    "between_neighbours",
+    "hedged",
+    "interpolated",
+    "within_range",
+    "without_strays",
+]
 
 METHODS = ("none", "scale", "residual")
 
@@ -24,18 +39,28 @@ NEIGHBOURS = 24  # of these nearest points `SUPPORT` must agree with one, or it 
 SUPPORT = 2
 STRAY = 0.5  # log ratio beyond which two points do not agree: a factor of 1.65
 MANY = 2000  # points of a dense scan outvote their strays; what they see through a window is none
-FINE_CELLS = 640  # along the long side of the image, of the finest grid for a dense scan's points
-FINE_LEVELS = (4, 2, 1)  # of those cells: goes on where `LEVELS` end
 REACH = 9 / 640  # of the long side: so far from a pixel lie its neighbours on a scan line
+CLOSE = 2 / 320  # of the long side: so near a point of a dense scan interpolation counts as much
 OUTLIER = 0.3  # least deviation from the neighbours, in log ratio, at which a point is dropped
 
 
-def anchor(depth: np.ndarray, sparse: np.ndarray, method: str = "residual"):
+def interpolated(sparse: np.ndarray) -> np.ndarray | None:
+    """Return plain interpolation (H, W) m of a dense scan's points, None of fewer than `MANY`."""
+    return smooth(sparse, fine=True) if np.count_nonzero(sparse) > MANY else None
+
+
+def anchor(
+    depth: np.ndarray,
+    sparse: np.ndarray,
+    method: str = "residual",
+    plain: np.ndarray | None = None,
+):
     """Tie depth (H, W) m to the points of sparse (H, W) m, 0 = none in both.
 
-    Returns the anchored depth (H, W) float32; the residual, which is the median |depth - point| /
-    point over the points that were not dropped, afterwards (0 without points); and those points as
-    a mask of the pixels of `sparse` in row-major order.
+    `plain` is what `interpolated` says of them, for the method `residual`. Returns the anchored
+    depth (H, W) float32; the residual, which is the median |depth - point| / point over the points
+    that were not dropped, afterwards (0 without points); and those points as a mask of the pixels
+    of `sparse` in row-major order.
     """
     if method not in METHODS:
         raise ValueError(f"anchor: expected one of {', '.join(METHODS)}, got {method!r}")
@@ -51,15 +76,13 @@ def anchor(depth: np.ndarray, sparse: np.ndarray, method: str = "residual"):
     elif method == "residual":
         rows, columns = np.divmod(pixels, sparse.shape[1])
         good = inliers(rows, columns, error, sparse.shape)
-        field = spread(rows[good], columns[good], error[good], sparse.shape, PRIOR)
-        depth = depth * enlarge(np.exp(field), *sparse.shape)
-        cells = min(FINE_CELLS, max(sparse.shape))
-        if len(pixels) > MANY and cells > CELLS:
-            left = np.log(points / depth.flat[pixels]).astype(np.float64)
-            # Its mean is that of the coarser grids' errors, and no reason to move the rest.
-            field = spread(rows, columns, left, sparse.shape, np.inf, FINE_LEVELS, cells)
-            depth = depth * enlarge(np.exp(field), *sparse.shape, cells)
-            depth = between_neighbours(depth, sparse)
+        errors = rows[good], columns[good], error[good]
+        if plain is None:
+            field = spread(*errors, sparse.shape, PRIOR)
+            depth = depth * enlarge(np.exp(field), *sparse.shape)
+        else:
+            depth = depth * np.exp(spread_finely(*errors, sparse.shape, PRIOR))
+            depth = hedged(between_neighbours(depth, sparse), sparse, plain)
     kept[pixels[good]] = True
     left = np.median(np.abs(depth.flat[pixels[good]] - points[good]) / points[good])
     return depth, float(left), kept.reshape(sparse.shape)
@@ -81,6 +104,18 @@ def between_neighbours(depth: np.ndarray, sparse: np.ndarray) -> np.ndarray:
         least = cv2.erode(farther, **window)
         low, high, both = np.minimum(low, least), np.maximum(high, most), both & (most > 0)
     return np.where(both, np.clip(depth, low, high), depth)
+
+
+def hedged(depth: np.ndarray, sparse: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """Return depth (H, W) m, near the points halfway to plain interpolation of them.
+
+    Where points lie as close as the network's pixels both know as much, and err in different
+    places: the network is better within 20 m, interpolation beyond (`kitti_raw`: RMSE 0.97 × and
+    0.97 × that of linear interpolation, the mean of both 0.94 ×; `lidar16`: 1.05, 1.02, 0.99).
+    """
+    away = cv2.distanceTransform((sparse <= 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    share = np.clip(2 - away / np.float32(CLOSE * max(sparse.shape)), 0, 1) / 2
+    return depth + share * (plain - depth)
 
 
 def without_strays(sparse: np.ndarray) -> np.ndarray:

@@ -126,13 +126,17 @@ class DepthEstimator:
         coarse, refined, *logit = self.runtime(x)
         clock.stop("network")
         # Back to the image, metric, tied to the points.
-        depth, residual, kept = self._metric(refined, framing, scale, sparse, valid)
-        rough, _, _ = self._metric(coarse, framing, scale, sparse, valid)
+        tied, plain = None, None
+        if sparse is not None:
+            tied = np.where((sparse >= valid[0]) & (sparse <= valid[1]), sparse, np.float32(0))
+            plain = anchoring.interpolated(tied) if self.anchor == "residual" else None
+        depth, residual, kept = self._metric(refined, framing, scale, tied, plain, valid)
+        rough, _, _ = self._metric(coarse, framing, scale, tied, plain, valid)
         if unknown is not None:
             depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
         if points is not None:
-            points = framing.sparse(kept.astype(np.float32)) > 0
+            points = framing.sparse(np.where(kept, sparse, np.float32(0)))
         confidence = framing.restore(self.confidence(refined, coarse, points, *logit))
         confidence[depth == 0] = 0
         clock.stop("confidence")
@@ -169,6 +173,7 @@ class DepthEstimator:
         framing: Framing,
         scale: float,
         sparse: np.ndarray | None,
+        plain: np.ndarray | None,
         valid: tuple[float, float],
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
         """Turn the network's depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
@@ -177,8 +182,7 @@ class DepthEstimator:
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None
         if sparse is not None:
-            within = np.where((sparse >= low) & (sparse <= high), sparse, np.float32(0))
-            depth, residual, kept = anchoring.anchor(depth, within, self.anchor)
+            depth, residual, kept = anchoring.anchor(depth, sparse, self.anchor, plain)
         depth = np.where((depth >= low) & (depth <= high), depth, np.float32(0))
         return depth, residual, kept
 
