@@ -13,24 +13,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from depth_two_stage.dense_scan import MANY, DenseScan
 from depth_two_stage.interpolation import (
     LEVELS,
     enlarge,
+    finely_enlarged,
     grid_coordinates,
-    smooth,
     spread,
-    spread_finely,
 )
 
-__all__ = [
-    "METHODS",
-    "anchor",
-    "between_neighbours",
-    "hedged",
-    "interpolated",
-    "within_range",
-    "without_strays",
-]
+__all__ = ["METHODS", "anchor", "within_range", "without_strays"]
 
 METHODS = ("none", "scale", "residual")
 
@@ -38,26 +30,18 @@ PRIOR = 1.0  # weight (in points) of "no correction" in the mean
 NEIGHBOURS = 24  # of these nearest points `SUPPORT` must agree with one, or it is a stray
 SUPPORT = 2
 STRAY = 0.5  # log ratio beyond which two points do not agree: a factor of 1.65
-MANY = 2000  # points of a dense scan outvote their strays; what they see through a window is none
-REACH = 9 / 640  # of the long side: so far from a pixel lie its neighbours on a scan line
-CLOSE = 2 / 320  # of the long side: so near a point of a dense scan interpolation counts as much
 OUTLIER = 0.3  # least deviation from the neighbours, in log ratio, at which a point is dropped
-
-
-def interpolated(sparse: np.ndarray) -> np.ndarray | None:
-    """Return plain interpolation (H, W) m of a dense scan's points, None of fewer than `MANY`."""
-    return smooth(sparse, fine=True) if np.count_nonzero(sparse) > MANY else None
 
 
 def anchor(
     depth: np.ndarray,
     sparse: np.ndarray,
     method: str = "residual",
-    plain: np.ndarray | None = None,
+    dense: DenseScan | None = None,
 ):
     """Tie depth (H, W) m to the points of sparse (H, W) m, 0 = none in both.
 
-    `plain` is what `interpolated` says of them, for the method `residual`. Returns the anchored
+    `dense` is what `DenseScan.of` says of them, for the method `residual`. Returns the anchored
     depth (H, W) float32; the residual, which is the median |depth - point| / point over the points
     that were not dropped, afterwards (0 without points); and those points as a mask of the pixels
     of `sparse` in row-major order.
@@ -76,46 +60,14 @@ def anchor(
     elif method == "residual":
         rows, columns = np.divmod(pixels, sparse.shape[1])
         good = inliers(rows, columns, error, sparse.shape)
-        errors = rows[good], columns[good], error[good]
-        if plain is None:
-            field = spread(*errors, sparse.shape, PRIOR)
-            depth = depth * enlarge(np.exp(field), *sparse.shape)
-        else:
-            depth = depth * np.exp(spread_finely(*errors, sparse.shape, PRIOR))
-            depth = hedged(between_neighbours(depth, sparse), sparse, plain)
+        field = spread(rows[good], columns[good], error[good], sparse.shape, PRIOR)
+        depth = depth * enlarge(np.exp(field), *sparse.shape)
+        if dense is not None:
+            left = np.log(points / depth.flat[pixels]).astype(np.float64)
+            depth = dense.tie(depth * finely_enlarged(rows, columns, left, sparse.shape, np.exp))
     kept[pixels[good]] = True
     left = np.median(np.abs(depth.flat[pixels[good]] - points[good]) / points[good])
     return depth, float(left), kept.reshape(sparse.shape)
-
-
-def between_neighbours(depth: np.ndarray, sparse: np.ndarray) -> np.ndarray:
-    """Return depth (H, W) m, where a scan line has points on both sides limited to between theirs.
-
-    Corrections are factors: where two points at 40 m correct a wall at 8 m, a pixel between them
-    that is right already would come to lie at 200 m. Points count `REACH` to the left and right, in
-    the row of a pixel and the two beside it: scan lines are seldom exactly level.
-    """
-    reach = max(2, round(REACH * max(depth.shape)))
-    farther = np.where(sparse > 0, sparse, np.float32(np.inf))
-    low, high, both = np.float32(np.inf), np.float32(0), True
-    for column in (0, reach - 1):  # the pixel's in a window to the right, and in one to the left
-        window = {"kernel": np.ones((3, reach), np.uint8), "anchor": (column, 1)}
-        most = cv2.dilate(sparse, **window)
-        least = cv2.erode(farther, **window)
-        low, high, both = np.minimum(low, least), np.maximum(high, most), both & (most > 0)
-    return np.where(both, np.clip(depth, low, high), depth)
-
-
-def hedged(depth: np.ndarray, sparse: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Return depth (H, W) m, near the points halfway to plain interpolation of them.
-
-    Where points lie as close as the network's pixels both know as much, and err in different
-    places: the network is better within 20 m, interpolation beyond (`kitti_raw`: RMSE 0.97 × and
-    0.97 × that of linear interpolation, the mean of both 0.94 ×; `lidar16`: 1.05, 1.02, 0.99).
-    """
-    away = cv2.distanceTransform((sparse <= 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    share = np.clip(2 - away / np.float32(CLOSE * max(sparse.shape)), 0, 1) / 2
-    return depth + share * (plain - depth)
 
 
 def without_strays(sparse: np.ndarray) -> np.ndarray:

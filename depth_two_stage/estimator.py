@@ -22,6 +22,7 @@ import numpy as np
 from depth_two_stage import anchoring, networks, runtimes
 from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
+from depth_two_stage.dense_scan import DenseScan
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import assemble, scene_unit
 
@@ -126,12 +127,12 @@ class DepthEstimator:
         coarse, refined, *logit = self.runtime(x)
         clock.stop("network")
         # Back to the image, metric, tied to the points.
-        tied, plain = None, None
+        tied, dense = None, None
         if sparse is not None:
             tied = np.where((sparse >= valid[0]) & (sparse <= valid[1]), sparse, np.float32(0))
-            plain = anchoring.interpolated(tied) if self.anchor == "residual" else None
-        depth, residual, kept = self._metric(refined, framing, scale, tied, plain, valid)
-        rough, _, _ = self._metric(coarse, framing, scale, tied, plain, valid)
+            dense = DenseScan.of(tied) if self.anchor == "residual" else None
+        depth, residual, kept = self._metric(refined, framing, scale, tied, dense, valid)
+        rough, _, _ = self._metric(coarse, framing, scale, tied, dense, valid)
         if unknown is not None:
             depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
@@ -173,7 +174,7 @@ class DepthEstimator:
         framing: Framing,
         scale: float,
         sparse: np.ndarray | None,
-        plain: np.ndarray | None,
+        dense: DenseScan | None,
         valid: tuple[float, float],
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
         """Turn the network's depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
@@ -182,7 +183,7 @@ class DepthEstimator:
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None
         if sparse is not None:
-            depth, residual, kept = anchoring.anchor(depth, sparse, self.anchor, plain)
+            depth, residual, kept = anchoring.anchor(depth, sparse, self.anchor, dense)
         depth = np.where((depth >= low) & (depth <= high), depth, np.float32(0))
         return depth, residual, kept
 
