@@ -3,9 +3,9 @@
 
 The error is the log ratio e = ln(point / prediction) at the points. `residual` spreads it over the
 image by successive corrections (`interpolation.spread`): away from the points the correction
-fades to that of coarser grids, and with few points it is held back (shrunk towards none). What a
-dense scan has left after that is spread on finer grids: its points lie closer than the network's
-pixels.
+fades to that of coarser grids, and with few points it is held back (shrunk towards none). Points of
+a dense scan lie closer than the network's pixels: what they have left after that is spread on finer
+grids, and near them interpolation alone has half of the say.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depth_two_stage.interpolation import CELLS, LEVELS, enlarge, grid_coordinates, spread
+from depth_two_stage.dense_scan import MANY, DenseScan
+from depth_two_stage.interpolation import (
+    LEVELS,
+    enlarge,
+    finely_enlarged,
+    grid_coordinates,
+    spread,
+)
 
-__all__ = ["METHODS", "anchor", "between_neighbours", "within_range", "without_strays"]
+__all__ = ["METHODS", "anchor", "within_range", "without_strays"]
 
 METHODS = ("none", "scale", "residual")
 
@@ -23,19 +30,21 @@ PRIOR = 1.0  # weight (in points) of "no correction" in the mean
 NEIGHBOURS = 24  # of these nearest points `SUPPORT` must agree with one, or it is a stray
 SUPPORT = 2
 STRAY = 0.5  # log ratio beyond which two points do not agree: a factor of 1.65
-MANY = 2000  # points of a dense scan outvote their strays; what they see through a window is none
-FINE_CELLS = 640  # along the long side of the image, of the finest grid for a dense scan's points
-FINE_LEVELS = (4, 2, 1)  # of those cells: goes on where `LEVELS` end
-REACH = 9 / 640  # of the long side: so far from a pixel lie its neighbours on a scan line
 OUTLIER = 0.3  # least deviation from the neighbours, in log ratio, at which a point is dropped
 
 
-def anchor(depth: np.ndarray, sparse: np.ndarray, method: str = "residual"):
+def anchor(
+    depth: np.ndarray,
+    sparse: np.ndarray,
+    method: str = "residual",
+    dense: DenseScan | None = None,
+):
     """Tie depth (H, W) m to the points of sparse (H, W) m, 0 = none in both.
 
-    Returns the anchored depth (H, W) float32; the residual, which is the median |depth - point| /
-    point over the points that were not dropped, afterwards (0 without points); and those points as
-    a mask of the pixels of `sparse` in row-major order.
+    `dense` is what `DenseScan.of` says of them, for the method `residual`. Returns the anchored
+    depth (H, W) float32; the residual, which is the median |depth - point| / point over the points
+    that were not dropped, afterwards (0 without points); and those points as a mask of the pixels
+    of `sparse` in row-major order.
     """
     if method not in METHODS:
         raise ValueError(f"anchor: expected one of {', '.join(METHODS)}, got {method!r}")
@@ -53,34 +62,12 @@ def anchor(depth: np.ndarray, sparse: np.ndarray, method: str = "residual"):
         good = inliers(rows, columns, error, sparse.shape)
         field = spread(rows[good], columns[good], error[good], sparse.shape, PRIOR)
         depth = depth * enlarge(np.exp(field), *sparse.shape)
-        cells = min(FINE_CELLS, max(sparse.shape))
-        if len(pixels) > MANY and cells > CELLS:
+        if dense is not None:
             left = np.log(points / depth.flat[pixels]).astype(np.float64)
-            # Its mean is that of the coarser grids' errors, and no reason to move the rest.
-            field = spread(rows, columns, left, sparse.shape, np.inf, FINE_LEVELS, cells)
-            depth = depth * enlarge(np.exp(field), *sparse.shape, cells)
-            depth = between_neighbours(depth, sparse)
+            depth = dense.tie(depth * finely_enlarged(rows, columns, left, sparse.shape, np.exp))
     kept[pixels[good]] = True
     left = np.median(np.abs(depth.flat[pixels[good]] - points[good]) / points[good])
     return depth, float(left), kept.reshape(sparse.shape)
-
-
-def between_neighbours(depth: np.ndarray, sparse: np.ndarray) -> np.ndarray:
-    """Return depth (H, W) m, where a scan line has points on both sides limited to between theirs.
-
-    Corrections are factors: where two points at 40 m correct a wall at 8 m, a pixel between them
-    that is right already would come to lie at 200 m. Points count `REACH` to the left and right, in
-    the row of a pixel and the two beside it: scan lines are seldom exactly level.
-    """
-    reach = max(2, round(REACH * max(depth.shape)))
-    farther = np.where(sparse > 0, sparse, np.float32(np.inf))
-    low, high, both = np.float32(np.inf), np.float32(0), True
-    for column in (0, reach - 1):  # the pixel's in a window to the right, and in one to the left
-        window = {"kernel": np.ones((3, reach), np.uint8), "anchor": (column, 1)}
-        most = cv2.dilate(sparse, **window)
-        least = cv2.erode(farther, **window)
-        low, high, both = np.minimum(low, least), np.maximum(high, most), both & (most > 0)
-    return np.where(both, np.clip(depth, low, high), depth)
 
 
 def without_strays(sparse: np.ndarray) -> np.ndarray:

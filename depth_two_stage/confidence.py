@@ -13,10 +13,11 @@ A logistic function of what can be seen without the truth, at the network's reso
     depth      ln refined, in metres of the canonical camera
     depth2     its square
     network    the logit that the network itself gives (`networks.TwoStage`), 0 of one without
+    departure  ln(1 + 20 |d - median d|), d = ln(refined / depth of the nearest point)
 
-Without points there is no distance, and its own set of weights. The weights are fitted by `fit` to
-half of a validation set and kept beside the checkpoint; a checkpoint without them gets `DEFAULT`,
-said by `calibrated`.
+Without points there is no distance and no departure, and its own set of weights. The weights are
+fitted by `fit` to half of a validation set and kept beside the checkpoint; a checkpoint without
+them gets `DEFAULT`, said by `calibrated`.
 """
 
 from __future__ import annotations
@@ -28,22 +29,23 @@ import cv2
 import numpy as np
 
 from depth_two_stage.files import FileError, read_json
+from depth_two_stage.networks.inputs import nearest_fill
 
 __all__ = ["FEATURES", "TOLERANCE", "Confidence", "features", "fit"]
 
 TOLERANCE = 0.05  # relative error that "right" means
 FARTHEST = 64.0  # pixels of the network's input
-RANKING = 0.75  # how much of the direction that ranks errors by their size
-MOST = 30.0  # squared error, in the frame's mean, beyond which one pixel counts as no larger
+RANKING = 0.9  # how much of the direction that ranks errors by their size
+MOST = 100.0  # squared error, in the frame's mean, beyond which one pixel counts as no larger
 FEATURES = (
     *("bias", "distance", "distance2", "stages", "edge", "wide", "depth", "depth2"),
-    "network",
+    *("network", "departure"),
 )
 
 #: used for a checkpoint that has not been calibrated; one that predicts its own is believed
 DEFAULT = {
-    "points": [1.5, -0.4, 0.0, -0.8, -0.8, -0.3, -0.3, 0.0, 0.0],
-    "no_points": [0.0, 0.0, 0.0, -0.8, -0.5, -0.3, -0.3, 0.0, 0.0],
+    "points": [1.5, -0.4, 0.0, -0.8, -0.8, -0.3, -0.3, 0.0, 0.0, 0.0],
+    "no_points": [0.0, 0.0, 0.0, -0.8, -0.5, -0.3, -0.3, 0.0, 0.0, 0.0],
 }
 
 
@@ -55,19 +57,21 @@ def features(
 ) -> np.ndarray:
     """Return the features (F, h, w) of FEATURES.
 
-    `refined` and `coarse` (h, w) are canonical metres before anchoring; `points` is a mask of any
-    resolution over the same view, True at points, or None without points; `logit` (h, w) is the
-    network's own, or None.
+    `refined` and `coarse` (h, w) are canonical metres before anchoring; `points` is sparse depth in
+    any unit and of any resolution over the same view, 0 = none, or None without points; `logit`
+    (h, w) is the network's own, or None.
     """
     depth = np.maximum(refined, 1e-3)
     log = np.log(depth)
     size = refined.shape[::-1]
     if points is None or not points.any():
-        distance = np.zeros_like(depth)
+        distance = departure = np.zeros_like(depth)
     else:
-        distance = cv2.distanceTransform((~points).astype(np.uint8), cv2.DIST_L2, 5)
+        nearest, distance = nearest_fill(points)
         distance = cv2.resize(distance, size, interpolation=cv2.INTER_LINEAR)
         distance = np.log1p(np.minimum(distance, FARTHEST))
+        departure = log - np.log(cv2.resize(nearest, size, interpolation=cv2.INTER_NEAREST))
+        departure = np.log1p(20 * np.abs(departure - np.median(departure)))
     stages = np.log1p(20 * np.abs(refined - coarse) / depth)
     edges = []
     for window in (5, 21):
@@ -77,6 +81,7 @@ def features(
         [
             *(np.ones_like(depth), distance, distance**2, stages, *edges, log, log**2),
             np.zeros_like(depth) if logit is None else np.clip(logit, -30, 30),
+            departure,
         ]
     ).astype(np.float32)
 

@@ -22,6 +22,7 @@ import numpy as np
 from depth_two_stage import anchoring, networks, runtimes
 from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
+from depth_two_stage.dense_scan import DenseScan
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import assemble, scene_unit
 
@@ -126,13 +127,17 @@ class DepthEstimator:
         coarse, refined, *logit = self.runtime(x)
         clock.stop("network")
         # Back to the image, metric, tied to the points.
-        depth, residual, kept = self._metric(refined, framing, scale, sparse, valid)
-        rough, _, _ = self._metric(coarse, framing, scale, sparse, valid)
+        tied, dense = None, None
+        if sparse is not None:
+            tied = np.where((sparse >= valid[0]) & (sparse <= valid[1]), sparse, np.float32(0))
+            dense = DenseScan.of(tied) if self.anchor == "residual" else None
+        depth, residual, kept = self._metric(refined, framing, scale, tied, dense, valid)
+        rough, _, _ = self._metric(coarse, framing, scale, tied, dense, valid)
         if unknown is not None:
             depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
         if points is not None:
-            points = framing.sparse(kept.astype(np.float32)) > 0
+            points = framing.sparse(np.where(kept, sparse, np.float32(0)))
         confidence = framing.restore(self.confidence(refined, coarse, points, *logit))
         confidence[depth == 0] = 0
         clock.stop("confidence")
@@ -169,6 +174,7 @@ class DepthEstimator:
         framing: Framing,
         scale: float,
         sparse: np.ndarray | None,
+        dense: DenseScan | None,
         valid: tuple[float, float],
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
         """Turn the network's depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
@@ -177,8 +183,7 @@ class DepthEstimator:
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None
         if sparse is not None:
-            within = np.where((sparse >= low) & (sparse <= high), sparse, np.float32(0))
-            depth, residual, kept = anchoring.anchor(depth, within, self.anchor)
+            depth, residual, kept = anchoring.anchor(depth, sparse, self.anchor, dense)
         depth = np.where((depth >= low) & (depth <= high), depth, np.float32(0))
         return depth, residual, kept
 

@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from depth_two_stage.anchoring import MANY, NEIGHBOURS, anchor, between_neighbours, without_strays
+from depth_two_stage.anchoring import NEIGHBOURS, anchor, without_strays
+from depth_two_stage.dense_scan import MANY, DenseScan
 
 SIZE = (120, 160)
 
@@ -95,23 +96,12 @@ def test_a_dense_scan_mends_what_is_finer_than_the_networks_pixels(size):
     truth[:, post] = 2
     sparse = np.zeros(size, np.float32)
     sparse[::4, ::2] = truth[::4, ::2]
-    result, residual, kept = anchor(np.full(size, 4, np.float32), sparse, "residual")
+    flat = np.full(size, 4, np.float32)
+    result, residual, kept = anchor(flat, sparse, "residual", DenseScan.of(sparse))
     np.testing.assert_array_equal(kept, sparse > 0)
     assert residual < 0.01
     assert np.abs(result - truth)[:, post].mean() < 0.25
     assert np.abs(result - truth)[:, : size[1] // 4].max() < 1e-3  # the rest stays
-
-
-def test_between_two_points_of_a_scan_line_depth_lies_between_theirs():
-    sparse = np.zeros((9, 640), np.float32)
-    sparse[4, [100, 108, 300]] = 2, 4, 7
-    depth = np.full(sparse.shape, 10, np.float32)
-    depth[:, :104] = 1
-    found = between_neighbours(depth, sparse)
-    expected = depth.copy()
-    expected[3:6, 100:104], expected[3:6, 104:109] = 2, 4  # the points' row and those beside it
-    expected[3:6, 300] = 7  # a point alone has no neighbours
-    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("n", [50, 200, 1000])

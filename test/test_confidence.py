@@ -20,13 +20,13 @@ class Checkpoint:
 
 
 def maps():
-    """Return refined with a step, coarse, and points on the left."""
+    """Return refined with a step, coarse, and points on the left, in another unit."""
     refined = np.full(SIZE, 2.0, np.float32)
     refined[:, 40:] = 4.0
     coarse = refined.copy()
     coarse[:20] *= 1.1
-    points = np.zeros(SIZE, bool)
-    points[::8, 4:20:8] = True
+    points = np.zeros(SIZE, np.float32)
+    points[::8, 4:20:8] = 0.5
     return refined, coarse, points
 
 
@@ -38,11 +38,13 @@ def test_features_mean_what_they_say():
     assert (f["edge"][:, 38:42] > 1).all() and (f["edge"][:, :37] == 0).all()
     assert (f["wide"][:, 35] > 1).all() and (f["wide"][:, 20] == 0).all()
     np.testing.assert_allclose(f["depth"][0, [0, 79]], np.log([2, 4]), rtol=1e-6)
+    departure = np.log1p(20 * np.log(2) / 2)  # of both halves from the median
+    np.testing.assert_allclose(f["departure"], departure, rtol=1e-5)
 
 
 def test_confidence_falls_where_doubt_rises_and_is_never_constant():
     refined, coarse, points = maps()
-    for mask in (points, None, np.zeros(SIZE, bool)):
+    for mask in (points, None, np.zeros(SIZE, np.float32)):
         p = Confidence()(refined, coarse, mask)
         assert p.shape == SIZE and p.dtype == np.float32
         assert p.min() >= 0 and p.max() <= 1 and p.std() > 0.02
@@ -77,7 +79,7 @@ def test_fit_survives_features_that_never_vary_and_answers_that_never_differ():
 def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):
     checkpoint = Checkpoint(tmp_path)
     assert not Confidence.of(checkpoint).calibrated
-    weights = {"points": np.arange(9.0), "no_points": np.arange(9.0) / 2}
+    weights = {"points": np.arange(10.0), "no_points": np.arange(10.0) / 2}
     path = calibration_path(checkpoint)
     assert path.name == "narrow.confidence.json"
     files.write_json(path, {"checksum": "0123", "weights": weights})
@@ -89,9 +91,9 @@ def test_the_file_beside_the_weights_is_used_and_checked(tmp_path):
         assert not Confidence.of(checkpoint).calibrated
     short = {"points": [1, 2], "no_points": [1, 2]}
     files.write_json(path, {"checksum": "0123", "weights": short})
-    with pytest.raises(ValueError, match="confidence points: expected 9 finite numbers"):
+    with pytest.raises(ValueError, match="confidence points: expected 10 finite numbers"):
         Confidence.of(checkpoint)
-    foreign = {"checksum": "0123", "weights": weights, "features": list("abcdefghi")}
+    foreign = {"checksum": "0123", "weights": weights, "features": list("abcdefghij")}
     files.write_json(path, foreign)
     with pytest.raises(files.FileError, match="unknown features a, b, c"):
         Confidence.of(checkpoint)

@@ -15,9 +15,9 @@ PACKAGE = ROOT / "depth_two_stage"
 # A new module gets its floor here.
 FLOORS = (
     # NumPy and OpenCV alone.
-    "atomic camera clouds config encodings framing interpolation laser_scan mesh_picture messages"
-    " morphology naming occupancy pictures ply poses reconstruction scale_filter unfamiliar"
-    " weighting",
+    "atomic camera clouds config dense_scan encodings framing interpolation laser_scan mesh_picture"
+    " messages morphology naming occupancy pictures ply poses reconstruction scale_filter"
+    " unfamiliar weighting",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating kept_frames loop_closure loop_search map_file map_formats meshing"
     " meshing_process occupancy_mapping odometry places pose_graph protocols surfel_frames"
@@ -29,7 +29,7 @@ FLOORS = (
     # Arrays in, arrays out; and what measures that.
     "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables kidnapping"
     " map_evaluation map_keeping prediction slam slam_benchmark tables training training_data"
-    " training_stages training_state",
+    " strange_colours training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.
@@ -57,6 +57,7 @@ TORCH_ROOMS = {
     "comparison",
     "losses",
     "networks",
+    "strange_colours",
     "training",
     "training_data",
     "training_stages",
