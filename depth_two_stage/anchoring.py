@@ -13,7 +13,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depth_two_stage.dense_scan import MANY, DenseScan
+from depth_two_stage.dense_scan import DenseScan
 from depth_two_stage.interpolation import (
     LEVELS,
     enlarge,
@@ -30,6 +30,7 @@ PRIOR = 1.0  # weight (in points) of "no correction" in the mean
 NEIGHBOURS = 24  # of these nearest points `SUPPORT` must agree with one, or it is a stray
 SUPPORT = 2
 STRAY = 0.5  # log ratio beyond which two points do not agree: a factor of 1.65
+MANY = 2000  # points that outvote their strays; what they see through a window is none
 OUTLIER = 0.3  # least deviation from the neighbours, in log ratio, at which a point is dropped
 
 

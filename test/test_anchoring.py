@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from depth_two_stage.anchoring import NEIGHBOURS, anchor, without_strays
-from depth_two_stage.dense_scan import MANY, DenseScan
+from depth_two_stage.anchoring import MANY, NEIGHBOURS, anchor, without_strays
+from depth_two_stage.dense_scan import DenseScan
 
 SIZE = (120, 160)
 

@@ -3,13 +3,13 @@
 
 import numpy as np
 
-from depth_two_stage.dense_scan import MANY, DenseScan
+from depth_two_stage.dense_scan import DENSE, DenseScan
 
 
 def test_a_few_points_are_no_dense_scan():
     sparse = np.zeros((240, 320), np.float32)
     assert DenseScan.of(sparse) is None
-    sparse.flat[:MANY] = 2
+    sparse.flat[:DENSE] = 2
     assert DenseScan.of(sparse) is None
 
 
