@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import ResidualBlock
-from .diffusion import NEIGHBOURS, differences, diffuse
+from .diffusion import NEIGHBOURS, diffuse, likeness, maps_of
 from .inputs import DISTANCE, LACK, LOG_REACH, POINTS, SMOOTH
 
 FIRM = 20.0  # weight of a trusted point beside at most 1 of each neighbour
@@ -71,7 +71,7 @@ class DiffusionUNet(nn.Module):
         for narrow, merge, head in zip(self.narrow, self.merge, self.heads, strict=True):
             y = _up(y, skips.pop(), narrow, merge)
             heads.append(head(y).float().contiguous())
-        change, trust = _maps(self.out(y).float().contiguous(), 1, 1)
+        change, trust = maps_of(self.out(y).float().contiguous(), 1, 1)
         with _all_digits(x):
             x = x.float().contiguous()
             there = x[:, POINTS : POINTS + 1].relu()
@@ -88,8 +88,8 @@ class DiffusionUNet(nn.Module):
             ):
                 image, prior, points, measured = level
                 depth = _enlarged(depth, prior)
-                alike = (head[:, :-1] - contrast * differences(image)).sigmoid()
-                hold = head[:, -1:].exp()
+                raw, hold = maps_of(head, len(NEIGHBOURS), 1)
+                alike, hold = likeness(raw, contrast, image), hold.exp()
                 depth = diffuse(depth, alike, FIRM * points, FIRM * measured, hold, prior, steps)
             return depth - smooth
 
@@ -136,13 +136,13 @@ class EdgeGenerator(nn.Module):
         y = _up(self.down3(x2), x2, self.up2, self.merge2)
         y = self.out(_up(y, x1, self.up1, self.merge1)).float().contiguous()
         condition = condition.float().contiguous()
-        rough, colour, smooth, lack, _, points = _maps(condition, 1, 3, 1, 1, 1, 1)
+        rough, colour, smooth, lack, _, points = maps_of(condition, 1, 3, 1, 1, 1, 1)
         y = F.pixel_shuffle(y, 2)[..., : rough.shape[-2], : rough.shape[-1]].contiguous()
-        alike, hold, trust, change, logit = _maps(y, len(NEIGHBOURS), 1, 1, 1, 1)
+        raw, hold, trust, change, logit = maps_of(y, len(NEIGHBOURS), 1, 1, 1, 1)
         with _all_digits(y):
             points = FIRM * points.relu() * trust.sigmoid()
             measured = points * (smooth + lack) / LOG_REACH
-            alike = (alike - self.contrast.exp() * differences(colour)).sigmoid()
+            alike = likeness(raw, self.contrast.exp(), colour)
             prior = rough + change
             depth = diffuse(rough, alike, points, measured, hold.exp(), prior, self.steps)
         return torch.cat((depth, logit), dim=1)
@@ -151,12 +151,6 @@ class EdgeGenerator(nn.Module):
 def _all_digits(x: Tensor) -> torch.autocast:
     """No autocast: bf16 has eight bits, and a logarithm of depth needs more."""
     return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
-
-
-def _maps(y: Tensor, *channels: int) -> list[Tensor]:
-    """As `Tensor.split` along the channels; OpenVINO takes views fast and splits slowly."""
-    ends = list(itertools.accumulate(channels))
-    return [y[:, end - count : end] for end, count in zip(ends, channels, strict=True)]
 
 
 def _enlarged(y: Tensor, like: Tensor) -> Tensor:
