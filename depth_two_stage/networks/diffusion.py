@@ -36,7 +36,7 @@ def maps_of(maps: Tensor, *channels: int) -> Sequence[Tensor]:
     """As `Tensor.split` along the channels.
 
     OpenVINO splits slowly, and makes splits of views, too, but not of single channels that are
-    selected: a third of the network's time. Backward of a view fills a map as large as all.
+    selected: a fifth of the network's time. Backward of a view fills a map as large as all.
     """
     if not torch.jit.is_tracing():
         return maps.split(channels, dim=1)

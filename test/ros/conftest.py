@@ -46,3 +46,13 @@ def camera(depth_node):
     yield made
     depth_node.rig.ignore()
     made.close()
+
+
+@pytest.fixture
+def rig(ros_domain, ros_env):
+    """A node of the test's own, in the test's domain."""
+    from rig import Rig  # needs ROS
+
+    made = Rig(ros_domain)
+    yield made
+    made.close()

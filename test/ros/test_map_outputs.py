@@ -6,7 +6,6 @@ import time
 import pytest
 
 pytest.importorskip("rclpy")
-from rig import Rig
 from sensor_msgs.msg import PointCloud2
 from small_maps import CAMERA, PARAMETERS, pose, wall
 from std_msgs.msg import Header
@@ -25,13 +24,6 @@ def worker():
     map.integrate(*wall(), CAMERA, pose())
     with MapWorker(map) as made:
         yield made
-
-
-@pytest.fixture
-def rig(ros_domain, ros_env):
-    made = Rig(ros_domain)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from geometry_msgs.msg import PoseStamped
 from mapping_rig import FRAMES, Sender, at, call, listen, mapping_nodes, rendered_room
 from nav_msgs.msg import Odometry, Path
 from rclpy.serialization import deserialize_message
-from rig import Rig
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -37,13 +36,6 @@ from depth_two_stage.tsdf import Surface
 def room():
     """Frames of a hand-held camera in a rendered room, 120x160."""
     return rendered_room()
-
-
-@pytest.fixture
-def rig(ros_domain, ros_env):
-    made = Rig(ros_domain)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ from depth_two_stage.ros.mapping_node import NAME
 
 
 @pytest.fixture
-def rig(ros_domain, ros_env):
-    made = Rig(ros_domain)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def start(ros_domain, ros_env, tmp_path):
     with mapping_nodes(tmp_path, ros_domain) as begin:
         yield begin
