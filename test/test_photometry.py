@@ -10,7 +10,7 @@ import pytest
 from depth_two_stage import networks, recipes
 from depth_two_stage.camera import Camera
 from depth_two_stage.datasets import Sample
-from depth_two_stage.datasets.photometry import Photometry, disc, exposed, streak
+from depth_two_stage.datasets.photometry import Photometry, disc, exposed, moved, streak
 from depth_two_stage.training_data import make_example
 
 
@@ -49,6 +49,16 @@ def test_exposure_counts_in_light_and_gamma_in_grey_levels():
     assert np.array_equal(exposed(levels, 0.0, 1.0), levels)
     means = [drawn(Photometry(exposure=1.0, gamma=(1, 1)), grey, s).mean() for s in range(200)]
     assert 73 <= min(means) < 76 and 133 < max(means) <= 137
+
+
+def test_an_offset_moves_the_image_as_far_as_it_says():
+    rgb = picture((240, 320))
+    down = moved(rgb, 3, np.pi / 2)
+    assert np.array_equal(down[3:], rgb[:-3]) and np.array_equal(down[:3], rgb[[0, 0, 0]])
+    # Of 640 px: half as many in an image of 320.
+    beside = drawn(Photometry(offset=1.0, offset_px=(16.0, 16.0)), rgb).astype(np.float64)
+    shift, _ = cv2.phaseCorrelate(rgb[..., 0].astype(np.float64), beside[..., 0])
+    assert np.hypot(*shift) == pytest.approx(8, abs=0.5)
 
 
 def test_noise_has_its_standard_deviation_and_no_colour():

@@ -26,7 +26,8 @@ class Photometry:
     (1: unchanged). ``noise``: Gaussian of a standard deviation in ``noise_std`` (grey levels).
     ``motion``: blur along a random line of a length in ``motion_px``; ``defocus``: blur over a disc
     of a radius in ``defocus_px``; both in px of a 640 px wide image. ``jpeg``: compression at a
-    ``quality`` of 1 to 100.
+    ``quality`` of 1 to 100. ``offset``: the image lies that many of ``offset_px`` (of 640) beside
+    its depth, in one direction, as on recordings whose cameras were not well calibrated.
     """
 
     exposure: float = 0.0
@@ -40,6 +41,8 @@ class Photometry:
     defocus_px: tuple[float, float] = (0.5, 4.0)
     jpeg: float = 0.0
     quality: tuple[int, int] = (30, 95)
+    offset: float = 0.0
+    offset_px: tuple[float, float] = (0.5, 4.0)
 
     def __call__(self, rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw a change of an image uint8 (H, W, 3); what is off draws nothing."""
@@ -61,7 +64,16 @@ class Photometry:
             bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
             _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
             rgb = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        if self.offset and rng.random() < self.offset:
+            rgb = moved(rgb, rng.uniform(*self.offset_px) * scale, rng.uniform(0, 2 * np.pi))
         return rgb
+
+
+def moved(rgb: np.ndarray, length: float, angle: float) -> np.ndarray:
+    """An image uint8 (H, W, 3) moved by ``length`` px, its border repeated; angle in rad."""
+    move = np.array([[1, 0, length * np.cos(angle)], [0, 1, length * np.sin(angle)]])
+    size = rgb.shape[1::-1]
+    return cv2.warpAffine(rgb, move, size, borderMode=cv2.BORDER_REPLICATE)
 
 
 def exposed(rgb: np.ndarray, stops: float, gamma: float) -> np.ndarray:

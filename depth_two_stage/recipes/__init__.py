@@ -198,7 +198,10 @@ SHARES = {
     *("sparse.corners", "sparse.clusters", "sparse.radius", "sparse.half", "data.mix.share"),
     *("sparse.corruption.noise", "sparse.corruption.outliers", "sparse.corruption.shift"),
     *("sparse.corruption.outlier_share", "sparse.corruption.outlier_factor"),
-    *(f"photometry.{name}" for name in ("exposure", "noise", "motion", "defocus", "jpeg")),
+    *(
+        f"photometry.{name}"
+        for name in ("exposure", "noise", "motion", "defocus", "jpeg", "offset")
+    ),
 }
 #: the largest value where there is one
 MOST = {**dict.fromkeys(SHARES, 1), "sparse.elevation": 89, "photometry.quality": 100}
@@ -208,7 +211,7 @@ ORDERED = {
     *(f"sparse.corruption.{name}" for name in ("noise_std", "noise_relative", "outlier_share")),
     *("sparse.corruption.outlier_depth", "sparse.corruption.shift_px"),
     *(f"photometry.{name}" for name in ("stops", "gamma", "noise_std", "quality")),
-    *("photometry.motion_px", "photometry.defocus_px", "view.powers"),
+    *("photometry.motion_px", "photometry.defocus_px", "photometry.offset_px", "view.powers"),
 }
 
 
