@@ -3,7 +3,8 @@
 
 The only door to a network. It reproduces the geometry of training for any camera and undoes it:
 
-1. the whole image is resized to fit the network's input, the rest padded (`framing`);
+1. the whole image is resized to fit the network's input, the rest padded (`framing`); points that
+   contradict their neighbours are left out (`anchoring.without_strays`, `outliers`);
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
    a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);
@@ -25,6 +26,7 @@ from depth_two_stage.confidence import Confidence
 from depth_two_stage.dense_scan import DenseScan
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import assemble, scene_unit
+from depth_two_stage.outlier_filter import OutlierFilter
 
 __all__ = ["DepthEstimator", "Estimate"]
 
@@ -70,6 +72,7 @@ class DepthEstimator:
         self.settings = model.settings
         self.model_name, self.checksum = checkpoint.name, checkpoint.checksum
         self.confidence = Confidence.of(checkpoint)
+        self.outliers = OutlierFilter.of(model)
         self.runtime = runtimes.start(model, self._example(), engine, device, precision, threads)
 
     @property
@@ -110,9 +113,12 @@ class DepthEstimator:
         # Into the network's geometry.
         framing = Framing.fit(camera.size, self.settings.input_size)
         r = framing.camera(camera).focal / self.settings.focal
+        image = framing.image(rgb)
         middle = points = unknown = None
         if sparse is not None and sparse.any():
             sparse = anchoring.without_strays(sparse)
+            if self.outliers is not None:
+                sparse = self.outliers(image, framing, sparse)
             middle = float(np.median(sparse[sparse > 0])) / r
         valid = tuple(limit * r for limit in self.settings.valid_range(middle))
         if middle is not None:
@@ -120,7 +126,7 @@ class DepthEstimator:
         if sparse is not None and sparse.any():
             # A point far beyond what the network was trained for still says "beyond", no more.
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
-        x = self._input(framing.image(rgb), points)
+        x = self._input(image, points)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
         clock.stop("prepare")
         # Both stages.

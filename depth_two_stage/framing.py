@@ -59,14 +59,20 @@ class Framing:
         """Carry points (H, W) m, 0 = none, to the input's pixels; the nearest in a pixel wins."""
         rows, columns = np.nonzero(sparse)
         values = sparse[rows, columns]
-        scale = np.divide(self.content_size, self.image_size)
         # Floor of the edge coordinate: the pixel in which the point lies.
-        y = ((rows + 0.5) * scale[0]).astype(np.int64) + self.top
-        x = ((columns + 0.5) * scale[1]).astype(np.int64) + self.left
+        y, x = (np.floor(at + 0.5).astype(np.int64) for at in self.places(rows, columns))
         result = np.zeros(self.input_size, np.float32)
         order = np.argsort(-values, kind="stable")  # later assignments win: nearest last
         result[y[order], x[order]] = values[order]
         return result
+
+    def places(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of the image → fractional pixel coordinates (rows, columns) of the input."""
+        scale = np.divide(self.content_size, self.image_size)
+        return (
+            (rows + 0.5) * scale[0] + self.top - 0.5,
+            (columns + 0.5) * scale[1] + self.left - 0.5,
+        )
 
     def restore(self, field: np.ndarray) -> np.ndarray:
         """Bring a field (h, w) that covers the network's input back to the image: (H, W) float32.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import time
 import warnings
@@ -17,12 +16,14 @@ from torch import nn
 
 from . import __version__, networks
 from .files import atomic_write
-from .losses import not_numbers, valid_pixels
+from .losses import not_numbers
 from .networks import forms
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED, RELATIVE
 from .recipes import Recipe, completed, different
 from .training_data import Batches, mean_image, open_training, open_validation
+from .training_outliers import OutlierBatches, OutlierStep
+from .training_plan import rate_at, specification, steps_of
 from .training_stages import (
     CoarseStep,
     RefineStep,
@@ -34,46 +35,9 @@ from .training_stages import (
 )
 from .training_state import read_facts, read_state, validate, write_state
 
-__all__ = ["Run", "TrainingError", "rate_at"]
+__all__ = ["Run", "TrainingError"]
 
-STAGES = ("stage_one", "stage_two", "stage_three")
-
-
-def steps_of(stage: Any, images: int, budget: int = 0) -> int:
-    """Steps of a stage on so many images: its epochs or iterations, at most a budget of images."""
-    total = getattr(stage, "iterations", 0) or stage.epochs * (images // stage.batch)
-    return min(total, max(1, budget // stage.batch)) if budget else total
-
-
-def rate_at(step: int, total: int, stage: Any) -> float:
-    """Learning rate of a step: steps (× factor every n epochs), cosine with warm-up, constant.
-
-    Where a budget leaves fewer steps than the epochs take, the schedule is pressed together.
-    """
-    if stage.schedule == "steps":
-        return stage.rate * stage.factor ** (step * stage.epochs // (total * stage.every))
-    if stage.schedule == "cosine":
-        warm = min(100, max(1, total // 20))
-        return stage.rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
-    return stage.rate
-
-
-def specification(recipe: Recipe) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None]:
-    """The architecture that a recipe trains, and the weights of a stage one that is plugged in."""
-    spec, weights = networks.architecture(recipe.model, recipe.width), None
-    if recipe.plug is not None:
-        spec, weights = networks.plug(spec, recipe.plug, recipe.width)
-    if recipe.init_std is not None and spec["stage_one"] is not None:
-        spec["stage_one"]["init_std"] = recipe.init_std
-    settings = spec["settings"]
-    if recipe.input_size is not None:
-        before = networks.NetworkSettings(**settings)
-        settings["focal"] = before.focal * recipe.input_size[1] / before.input_size[1]
-    for name in ("sparse_input", "input_size", "refined_size", "focal", "max_depth"):
-        value = getattr(recipe, name)
-        if value is not None:
-            settings[name] = list(value) if isinstance(value, tuple) else value
-    return spec, weights
+STAGES = ("stage_one", "stage_two", "stage_three", "outliers")
 
 
 class Run:
@@ -120,9 +84,10 @@ class Run:
         for module in (self.model, self.discriminator):
             module.to(self.device, memory_format=self.layout)
         # 3. What an earlier run left.
-        self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(STAGES, 0.0)
-        self.images, self.empty = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0)
-        self.invalid = dict.fromkeys(STAGES, 0)  # pixels of truth that are no depth (this process)
+        told = STAGES if self.model.outliers is not None else STAGES[:3]
+        self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(told, 0.0)
+        self.images, self.empty = dict.fromkeys(told, 0), dict.fromkeys(told, 0)
+        self.invalid = dict.fromkeys(told, 0)  # pixels of truth that are no depth (this process)
         self.metrics: dict[str, Any] = {}
         self.resumed: dict[str, Any] | None = None
         self.state_file, self.log_file = out / "state.safetensors", out / "log.jsonl"
@@ -175,6 +140,9 @@ class Run:
         if name == "stage_one":
             step = CoarseStep(self.model, self.recipe, self.device, self._distributed)
             return self.recipe.stage_one, step
+        if name == "outliers":
+            step = OutlierStep(self.model, self.recipe, self.device, self._distributed)
+            return self.recipe.outliers, step
         if name == "stage_three" and self.step == 0:  # a judge of its own
             torch.manual_seed(self.recipe.seed + 1)
             fresh = networks.build_discriminator(self.spec)
@@ -186,7 +154,7 @@ class Run:
 
     def _loop(self, progress: Any, stage: Any, update: Step) -> None:
         """All steps of a stage that are left, with rates, log, looks at the validation, states."""
-        batches = Batches(
+        batches = (OutlierBatches if update.name == "outliers" else Batches)(
             self.data,
             self.recipe,
             self.model.settings,
@@ -205,7 +173,7 @@ class Run:
             update.rate(rate)
             # Dropout is a function of the step too, so that a resumed run repeats it.
             torch.manual_seed(hash((self.recipe.seed, self.stage, step, self.rank)) % 2**63)
-            x = x.to(self.device, memory_format=self.layout, non_blocking=True)
+            x = update.sent(x, self.layout)
             found = self._update(update, x, target.to(self.device), batches.per_epoch)
             self.invalid[name] += batches.invalid.pop(step, 0) + not_numbers(target)
             self.step = step + 1
@@ -228,7 +196,7 @@ class Run:
         self, update: Step, x: torch.Tensor, target: torch.Tensor, per_epoch: int
     ) -> dict[str, torch.Tensor]:
         """One step; a batch without any depth is counted and logged, and teaches nothing."""
-        if self._anywhere(valid_pixels(target).any()):
+        if self._anywhere(update.teaches(target)):
             return update(x, target)
         self.empty[update.name] += 1
         if self.empty[update.name] > self.step and self.step + 1 >= per_epoch:
@@ -257,7 +225,7 @@ class Run:
 
     def _look(self, update: Step) -> None:
         """RMSE on some validation images at 200, 50 and 0 samples, network alone (not anchored)."""
-        if self.rank or not len(self.looks):
+        if self.rank or not (len(self.looks) and update.makes_depth):
             return
         trained = [part for part in self.model.modules() if part.training]
         self.metrics = validate(self.model.eval(), self.looks, self.device, update.autocast)
@@ -308,9 +276,9 @@ class Run:
         modules = {"model": self.model, "discriminator": self.discriminator}
         self.resumed = facts = read_state(self.state_file, modules)
         self.stage, self.step = facts["stage"], facts["step"]
-        self.seconds, self.metrics = facts["seconds"], facts["metrics"]
-        self.images, self.empty = facts["images"], facts["empty"]
-        self.invalid = facts.get("invalid", self.invalid)  # older states lack it
+        self.metrics = facts["metrics"]
+        for name in ("seconds", "images", "empty", "invalid"):  # older states lack some
+            getattr(self, name).update(facts.get(name, {}))
         if self.rank == 0:  # lines after the state belong to steps that are made again
             with self.log_file.open("r+b") as stream:
                 stream.truncate(facts["log_bytes"])

@@ -7,6 +7,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from .datasets.packed import Packing
 from .datasets.sensors import draw_points
 from .networks import NetworkSettings
 from .networks.inputs import assemble, scene_unit
-from .recipes import Data, Recipe
+from .recipes import Data, Recipe, View
 from .training_stages import TrainingError
 
 
@@ -66,19 +67,7 @@ def make_example(
     The target of relative depth is in units of the scene.
     """
     _needs_depth(sample)
-    size = {"size": settings.input_size, "focal": settings.focal}
-    drawn = recipe.view
-    if drawn.paper is not None:
-        view = Augmentation.of(drawn.paper, rng, **size)
-    else:
-        view = Augmentation(
-            rng,
-            rotation=drawn.rotation,
-            scale=drawn.scale,
-            flip=drawn.flip,
-            colour=drawn.colour,
-            **size,
-        )
+    drawn, view = recipe.view, view_of(recipe.view, settings, rng)
     truth = without_extremes(sample.depth) if recipe.data.mask_extremes else sample.depth
     if recipe.data.farthest:
         truth = np.where(truth < recipe.data.farthest, truth, np.float32(0))
@@ -94,6 +83,15 @@ def make_example(
     depth = depth / np.float32(ratio * unit)
     target = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return x, target[None]
+
+
+def view_of(drawn: View, settings: NetworkSettings, rng: np.random.Generator) -> Augmentation:
+    """A random view of a frame for the network's input, as a recipe describes it."""
+    size = {"size": settings.input_size, "focal": settings.focal}
+    if drawn.paper is not None:
+        return Augmentation.of(drawn.paper, rng, **size)
+    ranges = {name: getattr(drawn, name) for name in ("rotation", "scale", "flip", "colour")}
+    return Augmentation(rng, **ranges, **size)
 
 
 def stretched(truth: np.ndarray, points: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
@@ -202,16 +200,20 @@ class Batches:
         chosen = order[place * self.batch : (place + 1) * self.batch][self.rank :: self.world]
         samples = [self._frame(epoch, int(index)) for index in chosen]
         self.invalid[step] = sum(sample.invalid_depth for sample in samples)
-        made = [
-            make_example(
-                sample,
-                self.recipe,
-                self.settings,
-                np.random.default_rng([self.recipe.seed, self.stage, epoch, int(index)]),
-            )
-            for index, sample in zip(chosen, samples, strict=True)
-        ]
-        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+        draws = (
+            np.random.default_rng([self.recipe.seed, self.stage, epoch, int(index)])
+            for index in chosen
+        )
+        made = [self.example(*each) for each in zip(samples, draws, strict=True)]
+        return self.joined(*zip(*made, strict=True))
+
+    def example(self, sample: Sample, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        """One frame's input and target."""
+        return make_example(sample, self.recipe, self.settings, rng)
+
+    def joined(self, inputs: Sequence[Any], targets: Sequence[np.ndarray]) -> tuple[Any, Tensor]:
+        """Those of several frames as a batch."""
+        return tuple(torch.from_numpy(np.stack(part)) for part in (inputs, targets))
 
     def _frame(self, epoch: int, index: int) -> Sample:
         """The frame of a place: the main set's, or one of the others drawn for it."""

@@ -27,6 +27,11 @@ def refuse_untrained(recipe: Recipe, spec: dict[str, Any]) -> None:
 
     Recipes of one-stage papers have no epochs of stage two. Raises TrainingError.
     """
+    if spec.get("outliers") is not None and not recipe.outliers.epochs:
+        raise TrainingError(
+            "outliers.epochs: expected at least 1 for a model with a network that tells wrong "
+            "points, got 0"
+        )
     left = [name.removeprefix("stage_") for name in REFINING if spec.get(name) is not None]
     if left and not recipe.stage_two.epochs:
         raise TrainingError(
@@ -82,6 +87,7 @@ class Step:
     """One step of a stage: call with (input, target m), get the losses by name."""
 
     name: str
+    makes_depth = True  # which is looked at during training
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self.precision, self.device = recipe.precision, device
@@ -94,6 +100,14 @@ class Step:
         """The recipe's arithmetic: bf16 or fp16 where torch takes it to be safe."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+    def sent(self, x: Any, layout: torch.memory_format) -> Any:
+        """A batch's input on the stage's device."""
+        return x.to(self.device, memory_format=layout, non_blocking=True)
+
+    def teaches(self, target: Tensor) -> Tensor:
+        """Whether there is anything to learn from in a batch: depth."""
+        return losses.valid_pixels(target).any()
 
     def descend(self, terms: dict[str, Tensor], optimizer: str) -> dict[str, Tensor]:
         """Check that every part of the loss is finite, go back, check the gradients, step."""

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "depth_two_stage"
 FLOORS = (
     # NumPy and OpenCV alone.
     "atomic camera clouds config dense_scan encodings framing interpolation laser_scan mesh_picture"
-    " messages morphology naming occupancy pictures ply poses reconstruction scale_filter"
-    " unfamiliar weighting",
+    " messages morphology naming occupancy pictures ply point_graph poses reconstruction"
+    " scale_filter unfamiliar weighting",
     # Files and recordings, the map and the camera's motion.
     "datasets files gating kept_frames loop_closure loop_search map_file map_formats meshing"
     " meshing_process occupancy_mapping odometry places pose_graph protocols surfel_frames"
@@ -25,11 +25,11 @@ FLOORS = (
     " tsdf_views",
     # Networks and what they are judged by.
     "adversarial_losses anchoring boundaries checkpoints confidence consistency losses metrics"
-    " networks recipes runtimes scan_band",
+    " networks outlier_filter recipes runtimes scan_band",
     # Arrays in, arrays out; and what measures that.
     "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables kidnapping"
     " map_evaluation map_keeping prediction slam slam_benchmark tables training training_data"
-    " strange_colours training_stages training_state",
+    " strange_colours training_outliers training_plan training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.
@@ -60,6 +60,7 @@ TORCH_ROOMS = {
     "strange_colours",
     "training",
     "training_data",
+    "training_outliers",
     "training_stages",
     "training_state",
 }

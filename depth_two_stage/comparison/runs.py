@@ -15,8 +15,10 @@ import torch
 
 from depth_two_stage import __version__, files, networks, recipes
 from depth_two_stage.datasets import Sample
-from depth_two_stage.training import Run, specification
+from depth_two_stage.recipes.limits import LOSS_NAMES
+from depth_two_stage.training import Run
 from depth_two_stage.training_data import open_training
+from depth_two_stage.training_plan import specification
 from depth_two_stage.training_stages import calculates_bf16, refuse_untrained, uses_cuda
 
 from . import sharing
@@ -256,7 +258,7 @@ def curve(log: Path) -> dict[str, list]:
     looks: list[list[Any]] = []
     for line in log.read_text().splitlines():
         entry = json.loads(line)
-        losses = [name for name in entry if name in recipes.LOSS_NAMES]
+        losses = [name for name in entry if name in LOSS_NAMES]
         if losses:
             stages.setdefault(entry["stage"], []).append(entry[losses[0]])
         elif "refined_rmse_0" in entry:

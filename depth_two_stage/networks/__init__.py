@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .anchored import DiffusionUNet, EdgeGenerator
@@ -25,6 +26,7 @@ from .fcrn import FCRN
 from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
 from .groups import parameter_groups, set_rate
+from .outliers import OutlierNetwork
 from .pretrained import initialise
 from .single_stage import SingleStage
 from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
@@ -43,6 +45,7 @@ __all__ = [
     "EdgeGenerator",
     "FullyConnected",
     "NetworkSettings",
+    "OutlierNetwork",
     "PatchDiscriminator",
     "ResidualGenerator",
     "SingleStage",
@@ -73,6 +76,7 @@ PARTS: dict[str, type[nn.Module]] = {
     "unet_generator": UNetGenerator,
     "diffusion_unet": DiffusionUNet,
     "edge_generator": EdgeGenerator,
+    "outlier_network": OutlierNetwork,
     "patch_discriminator": PatchDiscriminator,
 }
 HUGGING_FACE = "huggingface"  # `coarse`: imported when it is asked for
@@ -124,7 +128,11 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
             raise ValueError(
                 f"stage_two.in_channels: expected {settings.channels} without stage one, got {sees}"
             )
-    return TwoStage(stage_one, stage_two, settings, stage_three)
+    outliers = None
+    if spec.get("outliers") is not None:
+        with torch.random.fork_rng(devices=()):  # the other parts begin as they did without it
+            outliers = _part(spec["outliers"])
+    return TwoStage(stage_one, stage_two, settings, stage_three, outliers)
 
 
 def plug(

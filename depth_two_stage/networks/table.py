@@ -96,7 +96,16 @@ MODELS: dict[str, Spec] = {
             "widths": [16, 32, 64, 128],
             "condition": 8,
         },
+        "outliers": {"name": "outlier_network"},
     },
+    "anchored-one-stage": _one(  # as costly as the two, to compare with
+        "none: points spread by one stage alone",
+        {"name": "diffusion_unet", "widths": [27, 54, 108, 162, 216]},
+        "relative",
+        input_size=[240, 320],
+        refined_size=[240, 320],
+        focal=272.6,
+    ),
     # E
     "fcrn50-rgb": _one("E, Table 1: ResNet-UpProj; B, stage one", dict(FCRN50)),
     "fcrn50-rgb-make3d": _one("E, Table 3; B, stage one", dict(FCRN50), **MAKE3D),

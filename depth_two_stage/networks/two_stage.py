@@ -104,6 +104,9 @@ class TwoStage(nn.Module):
     the image itself (B's single cGAN), and coarse is refined. What is None does not run; stage
     n + 1 is trained on the frozen output of stage n:
     ``rough = refine(coarse(x), ("stage_two",))``, ``refine(rough, ("stage_three",))``.
+
+    ``outliers`` (`outliers.OutlierNetwork`) is asked before any of them which points are wrong; it
+    is no part of `forward`.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class TwoStage(nn.Module):
         stage_two: nn.Module | None,
         settings: NetworkSettings,
         stage_three: nn.Module | None = None,
+        outliers: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if stage_two is None and (stage_one is None or stage_three is not None):
@@ -121,6 +125,7 @@ class TwoStage(nn.Module):
         self.stage_one = stage_one
         self.stage_two = stage_two
         self.stage_three = stage_three
+        self.outliers = outliers
         self.settings = settings
         self.scale = settings.max_depth if getattr(stage_one, "fraction", False) else None
         self.guides = list(getattr(stage_two, "guides", ()))

@@ -17,9 +17,10 @@ from typing import Any
 
 from depth_two_stage.datasets.mixing import Mix
 from depth_two_stage.datasets.photometry import Photometry
-from depth_two_stage.datasets.ranges import RANGES
 from depth_two_stage.datasets.sensors import Sparse
 from depth_two_stage.naming import names_in, nearest, read_named
+
+from .limits import CHOICES, LEAST, MOST, ORDERED, place
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -121,6 +122,27 @@ class StageTwo:
 
 
 @dataclass(frozen=True)
+class Outliers:
+    """The network that tells wrong points (`networks.outliers`), of a model that has one.
+
+    Points of ``sparse``, whose noise and shifts are no mistakes. Of all frames a share ``wrong``
+    has some: a share in ``shares`` of its points, with depths off by a factor of 1 ± one in
+    ``factors``, or, in half of these frames, uniform in ``depths`` (m).
+    """
+
+    epochs: int = 40
+    batch: int = 8
+    rate: float = 3e-3
+    weight_decay: float = 1e-3
+    schedule: str = "cosine"
+    wrong: float = 0.6
+    shares: tuple[float, float] = (0.01, 0.1)
+    factors: tuple[float, float] = (0.15, 0.45)
+    depths: tuple[float, float] = (0.5, 10.0)
+    sparse: Sparse = field(default_factory=Sparse)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training run; ``width`` multiplies every width of the model.
 
@@ -156,63 +178,7 @@ class Recipe:
     sparse: Sparse = field(default_factory=Sparse)
     stage_one: StageOne = field(default_factory=StageOne)
     stage_two: StageTwo = field(default_factory=StageTwo)
-
-
-LOSS_NAMES = (
-    *("berhu", "berhu_image", "rmse", "relative", "relative_log", "l1", "l2", "half_l2"),
-    *("scale_invariant", "scale_invariant_printed", "log_l1"),
-)
-CHOICES = {
-    "device": ("auto", "cuda", "cpu"),
-    "precision": ("fp32", "fp16", "bf16"),
-    "encoder_channel": ("mean", "zero"),
-    "stage_one.optimizer": ("sgd", "adam", "adamw"),
-    "stage_one.schedule": ("steps", "cosine", "constant"),
-    "stage_two.schedule": ("cosine", "constant"),
-    "stage_one.loss": LOSS_NAMES,
-    "stage_two.loss": ("l1", "rmse", "relative", "relative_log", "log_l1"),
-    "stage_two.form": ("non_saturating", "min_max"),
-    "view.paper": tuple(RANGES),
-    "stage_two.pairs": tuple(RANGES),
-}
-#: the least value where it is not 0
-LEAST = {
-    "save_every": 1,
-    "data.look_every": 1,
-    "stage_one.batch": 1,
-    "stage_two.batch": 1,
-    "stage_one.every": 1,
-    "sparse.beam_counts": 1,
-    "stage_two.none": -1,  # that of ``sparse``
-    "sparse.elevation": 0.1,
-    "sparse.discs": 1,
-    "sparse.corruption.outlier_depth": 0.01,
-    "view.powers": 0.1,
-    "photometry.stops": -8,
-    "photometry.gamma": 0.1,
-    "photometry.quality": 1,
-}
-SHARES = {
-    *("sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"),
-    *("view.stretch", "stage_two.strange"),
-    *("sparse.corners", "sparse.clusters", "sparse.radius", "sparse.half", "data.mix.share"),
-    *("sparse.corruption.noise", "sparse.corruption.outliers", "sparse.corruption.shift"),
-    *("sparse.corruption.outlier_share", "sparse.corruption.outlier_factor"),
-    *(
-        f"photometry.{name}"
-        for name in ("exposure", "noise", "motion", "defocus", "jpeg", "offset")
-    ),
-}
-#: the largest value where there is one
-MOST = {**dict.fromkeys(SHARES, 1), "sparse.elevation": 89, "photometry.quality": 100}
-#: pairs from which something is drawn: the lower comes first
-ORDERED = {
-    *("sparse.elevation", "sparse.discs", "sparse.radius"),
-    *(f"sparse.corruption.{name}" for name in ("noise_std", "noise_relative", "outlier_share")),
-    *("sparse.corruption.outlier_depth", "sparse.corruption.shift_px"),
-    *(f"photometry.{name}" for name in ("stops", "gamma", "noise_std", "quality")),
-    *("photometry.motion_px", "photometry.defocus_px", "photometry.offset_px", "view.powers"),
-}
+    outliers: Outliers = field(default_factory=Outliers)
 
 
 def names() -> list[str]:
@@ -309,7 +275,7 @@ def _value(name: str, kind: Any, value: Any) -> Any:
         if not value:
             raise RecipeError(f"{name}: expected at least one number, got none")
         made = tuple(_value(name, inner[0], item) for item in value)
-        if name in ORDERED and made[0] > made[1]:
+        if place(name) in ORDERED and made[0] > made[1]:
             raise RecipeError(f"{name}: expected the lower number first, got {value!r}")
         return made
     if type(None) in typing.get_args(kind):
@@ -329,10 +295,11 @@ def _value(name: str, kind: Any, value: Any) -> Any:
             f"got {value!r}{nearest(value, CHOICES[name])}"
         )
     if kind in (int, float):
-        least, most = LEAST.get(name, 0), MOST.get(name, math.inf)
+        known = place(name)
+        least, most = LEAST.get(known, 0), MOST.get(known, math.inf)
         if not least <= value:
             raise RecipeError(f"{name}: expected at least {least}, got {value!r}")
         if not (value <= most and math.isfinite(value)):
-            expected = f"at most {most}" if name in MOST else "a finite number"
+            expected = f"at most {most}" if known in MOST else "a finite number"
             raise RecipeError(f"{name}: expected {expected}, got {value!r}")
     return value

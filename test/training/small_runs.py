@@ -17,6 +17,8 @@ SMALL = {
     "stage_one.batch": 4,
     "stage_two.epochs": 2,
     "stage_two.batch": 2,
+    "outliers.epochs": 2,
+    "outliers.batch": 4,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import lines, recipe, train_command
 
-from depth_two_stage import networks, recipes, training
+from depth_two_stage import networks, recipes, training, training_plan
 from depth_two_stage.networks.blocks import PlainUp
 from depth_two_stage.training_data import Batches
 
@@ -149,22 +149,22 @@ def test_a_stage_that_would_stay_random_is_refused(root, tmp_path, name, model, 
 
 def test_rates_are_those_of_the_paper():
     stage = recipes.load("paper-a-nyu").stage_one
-    rates = [training.rate_at(epoch * 79, 20 * 79, stage) for epoch in (0, 4, 5, 10, 19)]
+    rates = [training_plan.rate_at(epoch * 79, 20 * 79, stage) for epoch in (0, 4, 5, 10, 19)]
     assert rates == pytest.approx([1e-2, 1e-2, 2e-3, 4e-4, 8e-5])
     cosine = dataclasses.replace(stage, schedule="cosine")
-    assert training.rate_at(1579, 1580, cosine) < 1e-7 < training.rate_at(0, 1580, cosine)
+    assert training_plan.rate_at(1579, 1580, cosine) < 1e-7 < training_plan.rate_at(0, 1580, cosine)
 
 
 def test_a_budget_presses_the_schedule_together():
     stage = recipes.load("paper-a-nyu").stage_one
-    assert training.steps_of(stage, 795) == 20 * 79
-    total = training.steps_of(stage, 795, budget=400)
+    assert training_plan.steps_of(stage, 795) == 20 * 79
+    total = training_plan.steps_of(stage, 795, budget=400)
     assert total == 40
-    rates = [training.rate_at(step, total, stage) for step in (0, 9, 10, 20, 39)]
+    rates = [training_plan.rate_at(step, total, stage) for step in (0, 9, 10, 20, 39)]
     assert rates == pytest.approx([1e-2, 1e-2, 2e-3, 4e-4, 8e-5])
-    assert training.steps_of(stage, 795, budget=3) == 1
-    assert training.steps_of(stage, 795, budget=10**9) == 20 * 79
-    assert training.steps_of(dataclasses.replace(stage, iterations=1000), 795) == 1000
+    assert training_plan.steps_of(stage, 795, budget=3) == 1
+    assert training_plan.steps_of(stage, 795, budget=10**9) == 20 * 79
+    assert training_plan.steps_of(dataclasses.replace(stage, iterations=1000), 795) == 1000
 
 
 def test_batches_without_depth_are_counted_and_teach_nothing(root, tmp_path, monkeypatch):

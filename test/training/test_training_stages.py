@@ -17,6 +17,7 @@ KINDS = {
     "two-stage-rgb": ["stage_one", "stage_two"],
     "three-stage-rgb": ["stage_one", "stage_two", "stage_three"],
     "single-cgan-rgb": ["stage_two"],
+    "anchored": ["stage_one", "stage_two", "outliers"],
 }
 
 
@@ -52,7 +53,7 @@ def test_stage_three_follows_a_frozen_stage_two(root, tmp_path):
         loop(progress, stage, update)
         states[update.name] = {
             name: {k: v.clone() for k, v in getattr(run.model, name).state_dict().items()}
-            for name in training.STAGES
+            for name in run.stages
         }
 
     run._loop = watched
@@ -68,7 +69,10 @@ def test_a_trained_stage_one_is_plugged_in_and_stays(root, tmp_path):
     two = recipe(root, model="two-stage-rgb", width=1 / 32, plug=str(file), budget=4)
     run = training.Run(two, tmp_path / "two")
     model, checkpoint = networks.load(run.train())
-    assert checkpoint.facts["images"] == {"stage_one": 0, "stage_two": 4, "stage_three": 0}
+    assert (
+        checkpoint.facts["images"]["stage_one"] == 0
+        and checkpoint.facts["images"]["stage_two"] == 4
+    )
     assert model.settings.input_size == (57, 76) and model.stage_two is not None
     plugged, _ = networks.load(file)
     for name, value in plugged.stage_one.state_dict().items():

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leaves out points that a trained network (`networks.outliers`) takes to be wrong."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from depth_two_stage.anchoring import MANY
+from depth_two_stage.framing import Framing
+from depth_two_stage.point_graph import NEIGHBOURS, PointGraph
+
+__all__ = ["OutlierFilter"]
+
+#: logit from which a point is left out: as probably wrong as not. On `nyu/val` with 200 points 0.2 of
+#: them are left out where all are right, and RMSE is 0.3 % higher; of 10 that are off by 30 % 6.5.
+LIMIT = 0.0
+
+
+class OutlierFilter:
+    """Call it with an image of the network's input, its place and sparse depth (H, W) m, 0 = none.
+
+    It answers with sparse depth without the wrong points. On the CPU, whatever the engine: 200
+    points are too few for a GPU.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    @classmethod
+    def of(cls, model: Any) -> OutlierFilter | None:
+        """Return that of a `networks.TwoStage`, which keeps its own; None if it has none."""
+        return None if model.outliers is None else cls(copy.deepcopy(model.outliers).eval())
+
+    def __call__(self, image: np.ndarray, framing: Framing, sparse: np.ndarray) -> np.ndarray:
+        """Return sparse itself where nothing is wrong, or too few or too many points to tell."""
+        rows, columns = np.nonzero(sparse)
+        if not NEIGHBOURS < len(rows) <= MANY:
+            return sparse
+        wrong = self.logits(image, framing, rows, columns, sparse[rows, columns]) > LIMIT
+        if not wrong.any():
+            return sparse
+        sparse = sparse.copy()
+        sparse[rows[wrong], columns[wrong]] = 0
+        return sparse
+
+    def logits(
+        self,
+        image: np.ndarray,
+        framing: Framing,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        depth: np.ndarray,
+    ) -> np.ndarray:
+        """Return the network's answer (N,) for points (N,) at pixels of the camera's image."""
+        import torch
+
+        graph = PointGraph.of(image, *framing.places(rows, columns), depth)
+        with torch.inference_mode():
+            return self.network(graph.to("cpu")).numpy()
