@@ -14,8 +14,8 @@ from depth_two_stage.point_graph import NEIGHBOURS, PointGraph
 
 __all__ = ["OutlierFilter"]
 
-#: logit from which a point is left out: as probably wrong as not. Of 200 points of `nyu/val` 0.2 are
-#: left out where all are right, and RMSE is 0.3 % higher; of 10 that are off by 30 %, 6.5 are.
+#: logit from which a point is left out: as probably wrong as not. Of 200 points of `nyu/val` 0.2
+#: are, where all are right, and RMSE is 0.3 % higher; of 10 that are off by 30 %, 6.5 are.
 LIMIT = 0.0
 
 

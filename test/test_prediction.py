@@ -173,6 +173,11 @@ def test_evaluate_as_a_command(weights, tmp_path, capsys):
         for method in ("coarse", "refined", "nearest", "linear"):
             assert isinstance(report["results"][text][method]["rmse"], float)
     assert "bernoulli:50" in capsys.readouterr().out
+    some = (*common[:2], "--split", "frames:7,size:120x160", *common[6:], "--every", "3")
+    assert (
+        run("evaluate", "rendered", *some, "--sparse", "none", "--json", tmp_path / "s.json") == 0
+    )
+    assert json.loads((tmp_path / "s.json").read_text())["frames"] == 3
     for arguments, message in (
         (("nyud", "--root", tmp_path), "dataset: expected one of nyu"),
         (("tum", "--root", tmp_path / "none"), "root: expected an existing tum recording"),

@@ -152,6 +152,12 @@ def command(
         Optional[int],  # noqa: UP045
         typer.Option("--limit", min=1, help="Only the first N frames (of the half)."),
     ] = None,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every", min=1, help="Only every N-th frame: those of a recording are alike."
+        ),
+    ] = 1,
     pictures: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--pictures", help="Folder for pictures side by side, and SLAM's meshes."),
@@ -208,7 +214,7 @@ def command(
         if calibrate:
             raise ValueError(f"--half: expected none with --calibrate, which halves, got {half!r}")
         frames = calibration.half_of(frames, half)
-    frames, returns = frames[:limit], ()
+    frames, returns = frames[::every][:limit], ()
     if kidnap:
         if not slam:
             raise ValueError(f"--kidnap: expected none without --slam, got {kidnap[0]!r}")
