@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from depth_two_stage import networks
-from depth_two_stage.anchoring import MANY
 from depth_two_stage.datasets import open_dataset
 from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.outliers import OutlierNetwork
-from depth_two_stage.outlier_filter import OutlierFilter
+from depth_two_stage.outlier_filter import MOST, OutlierFilter
 from depth_two_stage.point_graph import NEIGHBOURS, PointGraph
 
 FRAMING = Framing.fit((120, 160), (60, 80))
@@ -54,7 +53,7 @@ class Said(torch.nn.Module):
         return torch.arange(len(graph.own)) % 2 * 10.0 - 5
 
 
-@pytest.mark.parametrize("count", [NEIGHBOURS, NEIGHBOURS + 1, MANY, MANY + 1])
+@pytest.mark.parametrize("count", [NEIGHBOURS, NEIGHBOURS + 1, MOST, MOST + 1])
 def test_the_filter_leaves_out_what_is_wrong_and_asks_of_neither_few_nor_many(count):
     sparse = np.zeros((120, 160), np.float32)
     chosen = np.sort(np.random.default_rng(0).choice(sparse.size, count, replace=False))
@@ -62,7 +61,7 @@ def test_the_filter_leaves_out_what_is_wrong_and_asks_of_neither_few_nor_many(co
     before = sparse.copy()
     found = OutlierFilter(Said())(IMAGE, FRAMING, sparse)
     np.testing.assert_array_equal(sparse, before)
-    if NEIGHBOURS < count <= MANY:
+    if NEIGHBOURS < count <= MOST:
         np.testing.assert_array_equal(np.flatnonzero(found), chosen[::2])
         np.testing.assert_array_equal(found.flat[chosen[::2]], before.flat[chosen[::2]])
     else:
