@@ -38,7 +38,8 @@ class Estimate:
     `depth` and `coarse` (stage one, anchored alike) in metres along the optical axis, 0 = none;
     `confidence` 0…1, the probability that depth is within 5 % of the truth, 0 where there is no
     depth; `scale_residual` the median |depth - point| / point at the points that is left (0
-    without points); `timings_ms` milliseconds of each step and in `total`.
+    without points); `timings_ms` milliseconds of each step and in `total`; `left_out` the number of
+    points that were taken for wrong before the network saw them.
     """
 
     depth: np.ndarray
@@ -46,6 +47,7 @@ class Estimate:
     confidence: np.ndarray
     scale_residual: float
     timings_ms: dict[str, float]
+    left_out: int = 0
 
 
 class DepthEstimator:
@@ -115,10 +117,13 @@ class DepthEstimator:
         r = framing.camera(camera).focal / self.settings.focal
         image = framing.image(rgb)
         middle = points = unknown = None
+        left_out = 0
         if sparse is not None and sparse.any():
+            given = np.count_nonzero(sparse)
             sparse = anchoring.without_strays(sparse)
             if self.outliers is not None:
                 sparse = self.outliers(image, framing, sparse)
+            left_out = given - np.count_nonzero(sparse)
             middle = float(np.median(sparse[sparse > 0])) / r
         valid = tuple(limit * r for limit in self.settings.valid_range(middle))
         if middle is not None:
@@ -147,7 +152,7 @@ class DepthEstimator:
         confidence = framing.restore(self.confidence(refined, coarse, points, *logit))
         confidence[depth == 0] = 0
         clock.stop("confidence")
-        return Estimate(depth, rough, confidence, residual, clock.total())
+        return Estimate(depth, rough, confidence, residual, clock.total(), int(left_out))
 
     def warm_up(self) -> None:
         """Answer one made-up frame, so that a live first one waits for no imports and no plans."""

@@ -198,6 +198,8 @@ def test_a_single_point_outside_the_valid_range_takes_at_most_its_surroundings(
     np.testing.assert_array_equal(estimate.depth[away], alone.depth[away])
     np.testing.assert_array_equal(estimate.coarse[away], alone.coarse[away])
     np.testing.assert_array_equal(estimate.confidence[away], alone.confidence[away])
+    # Of a hundred others none agrees with it; three cannot tell.
+    assert (alone.left_out, estimate.left_out) == (0, int(others == 100))
     if others < 100:  # many others outvote it
         assert (estimate.depth[240, 320] > 0) == (wrong < 1)
 

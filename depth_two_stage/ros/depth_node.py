@@ -32,6 +32,7 @@ from .transforms import open_transforms
 from .watchdog import NOBODY, LossWatch, Watchdog, foreign_publisher, missing_link, missing_points
 
 _JOIN = 3.0  # s for the worker to end; launch kills after 5
+WRONG = "taken for wrong"  # of a point: the estimator left it out
 _OTHER_CLOCK = 60.0  # s of age beyond which a stamp belongs to another clock
 
 
@@ -44,7 +45,7 @@ class DepthNode(Node):
         self.failure: NodeFailure | None = None
         self._stopped = Event()
         self.drops = Drops(self.get_logger(), quiet=("superseded",))
-        self.unused_points = Drops(self.get_logger(), quiet=("lidar not moved",))
+        self.unused_points = Drops(self.get_logger(), quiet=("lidar not moved", WRONG))
         self._mailbox = Mailbox(self.drops)
         self._decoder = FrameDecoder()
         self._input_group = MutuallyExclusiveCallbackGroup()
@@ -165,6 +166,8 @@ class DepthNode(Node):
             estimate = self._estimator(rgb, sparse.depth, camera)
             for name, milliseconds in estimate.timings_ms.items():
                 steps.add(f"estimator {name}", milliseconds)
+            if estimate.left_out:
+                self.unused_points.add(WRONG, count=estimate.left_out)
         latency = self._latency(frame)
         if 0 < parameters.output.max_latency < latency:
             self.drops.add(

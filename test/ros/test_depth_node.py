@@ -159,6 +159,12 @@ def test_sparse_depth_image_is_used_like_points(depth_node, camera):
 
     (depth,) = frame_with_points(depth_node, camera, publish, "rgb+sparse_depth", DEPTH)
     assert np.nanmedian(image_values(depth)) == pytest.approx(1.5, rel=0.02)
+    # One that no other supports is left out, and counted.
+    values[24, 36] = 9000
+    (depth,) = frame_with_points(depth_node, camera, publish, "rgb+sparse_depth", DEPTH)
+    assert image_values(depth)[24, 36] == pytest.approx(1.5, rel=0.05)
+    key = "points unused: taken for wrong"
+    assert depth_node.rig.until(lambda: depth_node.rig.count(key) > 0)
     # One that holds nothing is counted, and the image goes on without.
     values[:] = 0
     key = "points unused: sparse_depth empty"
