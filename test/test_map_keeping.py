@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from small_maps import CAMERA, PARAMETERS, wall
+from stopped_worker import killed_while_asked
 
 from depth_two_stage.config import MappingNodeParameters, PoseParameters
 from depth_two_stage.map_keeping import MapKeeper
@@ -205,10 +206,7 @@ def test_leftovers_that_cannot_be_removed_are_in_nobodys_way(keeper, running, tm
     path = tmp_path / "map.npz"
     assert keeper.save(path).result(TIMEOUT).size == path.stat().st_size
     assert not (tmp_path / ".map.y.tmp.npz").exists()
-    killed = worker.pid  # in the middle of the next one
-    os.kill(killed, signal.SIGSTOP)
-    dying = keeper.save(path)
-    os.kill(killed, signal.SIGKILL)
+    dying = killed_while_asked(worker, lambda: keeper.save(path))
     with pytest.raises(WorkerError, match="dead process"):
         dying.result(TIMEOUT)
     settled(keeper)

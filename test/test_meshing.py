@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from stopped_worker import killed_while_asked
 
 from depth_two_stage.camera import Camera
 from depth_two_stage.config import TsdfParameters
@@ -162,10 +163,8 @@ def test_death_is_reported_and_the_next_request_starts_anew(shared, tmp_path):
     map, worker = shared
     worker.request_points().result(TIMEOUT)
     pid = worker.pid
-    os.kill(pid, signal.SIGSTOP)  # so that it cannot answer before it dies
     (tmp_path / ".map.0123.tmp.npz").write_bytes(b"left over")
-    pending = worker.request_save(tmp_path / "map.npz")
-    os.kill(pid, signal.SIGKILL)
+    pending = killed_while_asked(worker, lambda: worker.request_save(tmp_path / "map.npz"))
     with pytest.raises(WorkerError, match=r"dead process \(exit code -9"):
         pending.result(TIMEOUT)
     assert list(tmp_path.iterdir()) == [], "a killed save leaves nothing behind"
