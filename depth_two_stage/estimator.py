@@ -4,7 +4,7 @@
 The only door to a network. It reproduces the geometry of training for any camera and undoes it:
 
 1. the whole image is resized to fit the network's input, the rest padded (`framing`); points that
-   contradict their neighbours are left out (`anchoring.without_strays`, `outliers`);
+   contradict their neighbours are left out (`anchoring.without_strays`, `outlier_filter`);
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
    a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);

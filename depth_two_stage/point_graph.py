@@ -114,7 +114,7 @@ def _colours(rgb, places, offset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _plane(offset, inverse, weights) -> tuple[np.ndarray, np.ndarray]:
     """Planes through neighbours: inverse depth is linear in the pixels of a plane.
 
-    Of offsets (N, k, 2), inverse depths (N, k) and weights: the inverse depth at the offset 0, and
+    Of offsets (N, k, 2), inverse depths (N, k) and weights: the plane's depth at the offset 0, and
     the median of what is left; neighbours that lie beside the plane count less, twice over.
     """
     terms = np.concatenate([np.ones((*inverse.shape, 1)), offset], axis=-1)
