@@ -8,6 +8,7 @@ The only door to a network. It reproduces the geometry of training for any camer
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
    a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);
+   image and points that lie beside each other are brought together (`image_registration`);
 3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
 4. what is left is anchored to the points (`anchoring`);
 5. each pixel gets a probability of being right (`confidence`).
@@ -25,6 +26,11 @@ from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.dense_scan import DenseScan
 from depth_two_stage.framing import Framing
+from depth_two_stage.image_registration import (
+    ImageOffset,
+    ImageRegistration,
+    image_moved,
+)
 from depth_two_stage.networks.inputs import assemble, scene_unit
 from depth_two_stage.outlier_filter import OutlierFilter
 
@@ -39,7 +45,8 @@ class Estimate:
     `confidence` 0…1, the probability that depth is within 5 % of the truth, 0 where there is no
     depth; `scale_residual` the median |depth - point| / point at the points that is left (0
     without points); `timings_ms` milliseconds of each step and in `total`; `left_out` the number of
-    points that were taken for wrong before the network saw them.
+    points that were taken for wrong before the network saw them; `image_offset` how far the image
+    lies beside its points, px of the camera's image, where many points tell.
     """
 
     depth: np.ndarray
@@ -48,6 +55,7 @@ class Estimate:
     scale_residual: float
     timings_ms: dict[str, float]
     left_out: int = 0
+    image_offset: ImageOffset | None = None
 
 
 class DepthEstimator:
@@ -76,6 +84,7 @@ class DepthEstimator:
         self.confidence = Confidence.of(checkpoint)
         self.outliers = OutlierFilter.of(model)
         self.runtime = runtimes.start(model, self._example(), engine, device, precision, threads)
+        self.registration = ImageRegistration.of(model, self.runtime.device)
 
     @property
     def anchor(self) -> str:
@@ -131,7 +140,10 @@ class DepthEstimator:
         if sparse is not None and sparse.any():
             # A point far beyond what the network was trained for still says "beyond", no more.
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
-        x = self._input(image, points)
+        x, offset = self._input(image, points), None
+        if self.registration is not None and points is not None:
+            offset = self.registration(x)
+            x = x if offset is None else image_moved(x, offset)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
         clock.stop("prepare")
         # Both stages.
@@ -152,7 +164,8 @@ class DepthEstimator:
         confidence = framing.restore(self.confidence(refined, coarse, points, *logit))
         confidence[depth == 0] = 0
         clock.stop("confidence")
-        return Estimate(depth, rough, confidence, residual, clock.total(), int(left_out))
+        offset = None if offset is None else offset.of_camera(framing)
+        return Estimate(depth, rough, confidence, residual, clock.total(), int(left_out), offset)
 
     def warm_up(self) -> None:
         """Answer one made-up frame, so that a live first one waits for no imports and no plans."""
@@ -163,7 +176,7 @@ class DepthEstimator:
         rgb[:, : width // 2] = 64
         sparse = np.zeros((height, width), np.float32)
         middle = (self.settings.min_depth + self.settings.max_depth) / 2
-        sparse[:: max(1, height // 12), :: max(1, width // 16)] = middle
+        sparse[:: max(1, height // 28), :: max(1, width // 32)] = middle
         self(rgb, sparse, camera)
 
     def _input(self, rgb: np.ndarray, points: np.ndarray | None) -> np.ndarray:

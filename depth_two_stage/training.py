@@ -22,8 +22,9 @@ from .networks.encoders import load_encoder
 from .networks.inputs import FILLED, RELATIVE
 from .recipes import Recipe, completed, different
 from .training_data import Batches, mean_image, open_training, open_validation
-from .training_outliers import OutlierBatches, OutlierStep
+from .training_outliers import OutlierStep
 from .training_plan import rate_at, specification, steps_of
+from .training_registration import RegistrationStep
 from .training_stages import (
     CoarseStep,
     RefineStep,
@@ -37,7 +38,9 @@ from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError"]
 
-STAGES = ("stage_one", "stage_two", "stage_three", "outliers")
+STAGES = ("stage_one", "stage_two", "stage_three", "outliers", "registration")
+#: what a model may do without: told of in the facts where it has one
+BEFORE = {"outliers": OutlierStep, "registration": RegistrationStep}
 
 
 class Run:
@@ -84,7 +87,8 @@ class Run:
         for module in (self.model, self.discriminator):
             module.to(self.device, memory_format=self.layout)
         # 3. What an earlier run left.
-        told = STAGES if self.model.outliers is not None else STAGES[:3]
+        without = [name for name in BEFORE if getattr(self.model, name) is None]
+        told = [name for name in STAGES if name not in without]
         self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(told, 0.0)
         self.images, self.empty = dict.fromkeys(told, 0), dict.fromkeys(told, 0)
         self.invalid = dict.fromkeys(told, 0)  # pixels of truth that are no depth (this process)
@@ -140,9 +144,9 @@ class Run:
         if name == "stage_one":
             step = CoarseStep(self.model, self.recipe, self.device, self._distributed)
             return self.recipe.stage_one, step
-        if name == "outliers":
-            step = OutlierStep(self.model, self.recipe, self.device, self._distributed)
-            return self.recipe.outliers, step
+        if name in BEFORE:
+            step = BEFORE[name](self.model, self.recipe, self.device, self._distributed)
+            return getattr(self.recipe, name), step
         if name == "stage_three" and self.step == 0:  # a judge of its own
             torch.manual_seed(self.recipe.seed + 1)
             fresh = networks.build_discriminator(self.spec)
@@ -154,7 +158,7 @@ class Run:
 
     def _loop(self, progress: Any, stage: Any, update: Step) -> None:
         """All steps of a stage that are left, with rates, log, looks at the validation, states."""
-        batches = (OutlierBatches if update.name == "outliers" else Batches)(
+        batches = (update.batches or Batches)(
             self.data,
             self.recipe,
             self.model.settings,

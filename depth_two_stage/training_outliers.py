@@ -71,6 +71,7 @@ class OutlierStep(Step):
 
     name = "outliers"
     makes_depth = False
+    batches = OutlierBatches
 
     def __init__(
         self,

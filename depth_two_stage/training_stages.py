@@ -17,6 +17,11 @@ from .networks.two_stage import REFINING, TwoStage
 from .recipes import Recipe, StageOne
 from .strange_colours import DOUBT, needs_colour, strange_colours
 
+ASKED_BEFORE = {
+    "outliers": "tells wrong points",
+    "registration": "tells how far image and points are apart",
+}
+
 
 class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is not finite, a state of another recipe."""
@@ -27,11 +32,11 @@ def refuse_untrained(recipe: Recipe, spec: dict[str, Any]) -> None:
 
     Recipes of one-stage papers have no epochs of stage two. Raises TrainingError.
     """
-    if spec.get("outliers") is not None and not recipe.outliers.epochs:
-        raise TrainingError(
-            "outliers.epochs: expected at least 1 for a model with a network that tells wrong "
-            "points, got 0"
-        )
+    for name, what in ASKED_BEFORE.items():
+        if spec.get(name) is not None and not getattr(recipe, name).epochs:
+            raise TrainingError(
+                f"{name}.epochs: expected at least 1 for a model with a network that {what}, got 0"
+            )
     left = [name.removeprefix("stage_") for name in REFINING if spec.get(name) is not None]
     if left and not recipe.stage_two.epochs:
         raise TrainingError(
@@ -88,6 +93,7 @@ class Step:
 
     name: str
     makes_depth = True  # which is looked at during training
+    batches: type | None = None  # of another kind than `training_data.Batches`
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self.precision, self.device = recipe.precision, device

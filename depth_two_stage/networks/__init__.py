@@ -28,6 +28,7 @@ from .generators import ResidualGenerator
 from .groups import parameter_groups, set_rate
 from .outliers import OutlierNetwork
 from .pretrained import initialise
+from .registration import RegistrationNetwork
 from .single_stage import SingleStage
 from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
 from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
@@ -47,6 +48,7 @@ __all__ = [
     "NetworkSettings",
     "OutlierNetwork",
     "PatchDiscriminator",
+    "RegistrationNetwork",
     "ResidualGenerator",
     "SingleStage",
     "TwoStage",
@@ -77,6 +79,7 @@ PARTS: dict[str, type[nn.Module]] = {
     "diffusion_unet": DiffusionUNet,
     "edge_generator": EdgeGenerator,
     "outlier_network": OutlierNetwork,
+    "registration_network": RegistrationNetwork,
     "patch_discriminator": PatchDiscriminator,
 }
 HUGGING_FACE = "huggingface"  # `coarse`: imported when it is asked for
@@ -128,11 +131,16 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
             raise ValueError(
                 f"stage_two.in_channels: expected {settings.channels} without stage one, got {sees}"
             )
-    outliers = None
-    if spec.get("outliers") is not None:
-        with torch.random.fork_rng(devices=()):  # the other parts begin as they did without it
-            outliers = _part(spec["outliers"])
-    return TwoStage(stage_one, stage_two, settings, stage_three, outliers)
+    if spec.get("registration") is not None and not settings.relative:
+        raise ValueError(
+            f"registration: expected sparse_input relative, got {settings.sparse_input!r}"
+        )
+    before: dict[str, nn.Module] = {}
+    for name in ("outliers", "registration"):
+        if spec.get(name) is not None:
+            with torch.random.fork_rng(devices=()):  # the other parts begin as they did without
+                before[name] = _part(spec[name])
+    return TwoStage(stage_one, stage_two, settings, stage_three, **before)
 
 
 def plug(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import ResidualBlock
 from .diffusion import NEIGHBOURS, diffuse, likeness, maps_of
 from .inputs import DISTANCE, LACK, LOG_REACH, POINTS, SMOOTH
+from .levels import enlarged, level, merged, unit
 
 FIRM = 20.0  # weight of a trusted point beside at most 1 of each neighbour
 #: how much a difference of colour (in standard deviations of ImageNet's) parts two pixels at first
@@ -49,10 +49,10 @@ class DiffusionUNet(nn.Module):
             )
         widths = [max(1, round(width * wide)) for wide in widths]
         pairs = list(itertools.pairwise(widths))
-        self.stem = _unit(in_channels, widths[0], 2)
-        self.down = nn.ModuleList(_level(_unit(a, b, 2), b, blocks) for a, b in pairs)
-        self.narrow = nn.ModuleList(_unit(b, a) for a, b in reversed(pairs))
-        self.merge = nn.ModuleList(_unit(2 * a, a) for a, _ in reversed(pairs))
+        self.stem = unit(in_channels, widths[0], 2)
+        self.down = nn.ModuleList(level(unit(a, b, 2), b, blocks) for a, b in pairs)
+        self.narrow = nn.ModuleList(unit(b, a) for a, b in reversed(pairs))
+        self.merge = nn.ModuleList(unit(2 * a, a) for a, _ in reversed(pairs))
         self.steps = tuple(steps)
         self.heads = nn.ModuleList(_head(a, len(NEIGHBOURS) + 1) for a, _ in reversed(pairs))
         self.contrast = nn.Parameter(torch.full((len(pairs),), CONTRAST).log())
@@ -65,11 +65,11 @@ class DiffusionUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The correction to the logarithm of the interpolated depth."""
         skips = [self.stem(x)]
-        for level in self.down:
-            skips.append(level(skips[-1]))
+        for down in self.down:
+            skips.append(down(skips[-1]))
         y, heads = skips.pop(), []
         for narrow, merge, head in zip(self.narrow, self.merge, self.heads, strict=True):
-            y = _up(y, skips.pop(), narrow, merge)
+            y = merged(y, skips.pop(), narrow, merge)
             heads.append(head(y).float().contiguous())
         change, trust = maps_of(self.out(y).float().contiguous(), 1, 1)
         with _all_digits(x):
@@ -83,11 +83,11 @@ class DiffusionUNet(nn.Module):
                 means = [F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[0]]
                 levels.insert(0, (*means[:2], 4 * means[2], 4 * means[3]))
             depth = levels[0][1]
-            for level, head, contrast, steps in zip(
+            for one, head, contrast, steps in zip(
                 levels, heads, self.contrast.exp(), self.steps, strict=True
             ):
-                image, prior, points, measured = level
-                depth = _enlarged(depth, prior)
+                image, prior, points, measured = one
+                depth = enlarged(depth, prior)
                 raw, hold = maps_of(head, len(NEIGHBOURS), 1)
                 alike, hold = likeness(raw, contrast, image), hold.exp()
                 depth = diffuse(depth, alike, FIRM * points, FIRM * measured, hold, prior, steps)
@@ -116,11 +116,11 @@ class EdgeGenerator(nn.Module):
             raise ValueError(f"widths: expected three, got {widths!r}")
         w1, w2, w3 = widths
         self.steps = steps
-        self.stem = _level(_unit(1 + len(self.guides), w1, 2), w1, 1)
-        self.down2 = _level(_unit(w1, w2, 2), w2, blocks)
-        self.down3 = _level(_unit(w2, w3, 2), w3, 2 * blocks)
-        self.up2, self.merge2 = _unit(w3, w2), _unit(2 * w2, w2)
-        self.up1, self.merge1 = _unit(w2, w1), _unit(2 * w1, w1)
+        self.stem = level(unit(1 + len(self.guides), w1, 2), w1, 1)
+        self.down2 = level(unit(w1, w2, 2), w2, blocks)
+        self.down3 = level(unit(w2, w3, 2), w3, 2 * blocks)
+        self.up2, self.merge2 = unit(w3, w2), unit(2 * w2, w2)
+        self.up1, self.merge1 = unit(w2, w1), unit(2 * w1, w1)
         self.contrast = nn.Parameter(torch.tensor(CONTRAST).log())
         self.out = _head(w1, 4 * (len(NEIGHBOURS) + 4))
         with torch.no_grad():
@@ -133,8 +133,8 @@ class EdgeGenerator(nn.Module):
         """Refined depth in stage two's range, and the logit."""
         x1 = self.stem(condition)
         x2 = self.down2(x1)
-        y = _up(self.down3(x2), x2, self.up2, self.merge2)
-        y = self.out(_up(y, x1, self.up1, self.merge1)).float().contiguous()
+        y = merged(self.down3(x2), x2, self.up2, self.merge2)
+        y = self.out(merged(y, x1, self.up1, self.merge1)).float().contiguous()
         condition = condition.float().contiguous()
         rough, colour, smooth, lack, _, points = maps_of(condition, 1, 3, 1, 1, 1, 1)
         y = F.pixel_shuffle(y, 2)[..., : rough.shape[-2], : rough.shape[-1]].contiguous()
@@ -151,24 +151,6 @@ class EdgeGenerator(nn.Module):
 def _all_digits(x: Tensor) -> torch.autocast:
     """No autocast: bf16 has eight bits, and a logarithm of depth needs more."""
     return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
-
-
-def _enlarged(y: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(y, like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _up(y: Tensor, skip: Tensor, narrow: nn.Module, merge: nn.Module) -> Tensor:
-    """One level up: narrowed, enlarged to the skip, merged with it."""
-    return merge(torch.cat((_enlarged(narrow(y), skip), skip), dim=1))
-
-
-def _level(down: nn.Module, channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(down, *(ResidualBlock(channels, 0.0) for _ in range(blocks)))
-
-
-def _unit(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
 
 
 def _head(cin: int, cout: int) -> nn.Conv2d:

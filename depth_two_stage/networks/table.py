@@ -97,6 +97,7 @@ MODELS: dict[str, Spec] = {
             "condition": 8,
         },
         "outliers": {"name": "outlier_network"},
+        "registration": {"name": "registration_network"},
     },
     "anchored-one-stage": _one(  # as costly as the two, to compare with
         "none: points spread by one stage alone",

@@ -105,8 +105,9 @@ class TwoStage(nn.Module):
     n + 1 is trained on the frozen output of stage n:
     ``rough = refine(coarse(x), ("stage_two",))``, ``refine(rough, ("stage_three",))``.
 
-    ``outliers`` (`outliers.OutlierNetwork`) is asked before any of them which points are wrong; it
-    is no part of `forward`.
+    ``outliers`` (`outliers.OutlierNetwork`) is asked before any of them which points are wrong, and
+    ``registration`` (`registration.RegistrationNetwork`) how far the image lies beside the points;
+    they are no part of `forward`.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class TwoStage(nn.Module):
         settings: NetworkSettings,
         stage_three: nn.Module | None = None,
         outliers: nn.Module | None = None,
+        registration: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if stage_two is None and (stage_one is None or stage_three is not None):
@@ -126,6 +128,7 @@ class TwoStage(nn.Module):
         self.stage_two = stage_two
         self.stage_three = stage_three
         self.outliers = outliers
+        self.registration = registration
         self.settings = settings
         self.scale = settings.max_depth if getattr(stage_one, "fraction", False) else None
         self.guides = list(getattr(stage_two, "guides", ()))

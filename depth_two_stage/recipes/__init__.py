@@ -143,6 +143,24 @@ class Outliers:
 
 
 @dataclass(frozen=True)
+class Registration:
+    """The network that tells how far image and points are apart (`networks.registration`).
+
+    Points of ``sparse``; in a share ``moved`` of the frames the image is moved by up to
+    ``farthest`` px of the network's input.
+    """
+
+    epochs: int = 30
+    batch: int = 8
+    rate: float = 2e-3
+    weight_decay: float = 1e-3
+    schedule: str = "cosine"
+    moved: float = 0.75
+    farthest: float = 6.0
+    sparse: Sparse = field(default_factory=Sparse)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training run; ``width`` multiplies every width of the model.
 
@@ -179,6 +197,7 @@ class Recipe:
     stage_one: StageOne = field(default_factory=StageOne)
     stage_two: StageTwo = field(default_factory=StageTwo)
     outliers: Outliers = field(default_factory=Outliers)
+    registration: Registration = field(default_factory=Registration)
 
 
 def names() -> list[str]:

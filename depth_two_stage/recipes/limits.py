@@ -17,6 +17,7 @@ CHOICES = {
     "stage_one.schedule": ("steps", "cosine", "constant"),
     "stage_two.schedule": ("cosine", "constant"),
     "outliers.schedule": ("cosine", "constant"),
+    "registration.schedule": ("cosine", "constant"),
     "stage_one.loss": LOSS_NAMES,
     "stage_two.loss": ("l1", "rmse", "relative", "relative_log", "log_l1"),
     "stage_two.form": ("non_saturating", "min_max"),
@@ -37,6 +38,7 @@ LEAST = {
     "sparse.corruption.outlier_depth": 0.01,
     "view.powers": 0.1,
     "outliers.batch": 1,
+    "registration.batch": 1,
     "outliers.depths": 0.01,
     "photometry.stops": -8,
     "photometry.gamma": 0.1,
@@ -46,6 +48,7 @@ SHARES = {
     *("sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"),
     *("view.stretch", "stage_two.strange"),
     *("outliers.wrong", "outliers.shares", "outliers.factors"),
+    "registration.moved",
     *("sparse.corners", "sparse.clusters", "sparse.radius", "sparse.half", "data.mix.share"),
     *("sparse.corruption.noise", "sparse.corruption.outliers", "sparse.corruption.shift"),
     *("sparse.corruption.outlier_share", "sparse.corruption.outlier_factor"),
@@ -55,7 +58,12 @@ SHARES = {
     ),
 }
 #: the largest value where there is one
-MOST = {**dict.fromkeys(SHARES, 1), "sparse.elevation": 89, "photometry.quality": 100}
+MOST = {
+    **dict.fromkeys(SHARES, 1),
+    "sparse.elevation": 89,
+    "photometry.quality": 100,
+    "registration.farthest": 6,
+}
 #: pairs from which something is drawn: the lower comes first
 ORDERED = {
     *("sparse.elevation", "sparse.discs", "sparse.radius"),
@@ -69,4 +77,7 @@ ORDERED = {
 
 def place(name: str) -> str:
     """The name by which a value's limits are found: points are declared at two places."""
-    return name.removeprefix("outliers.") if name.startswith("outliers.sparse.") else name
+    for stage in ("outliers.", "registration."):
+        if name.startswith(f"{stage}sparse."):
+            return name.removeprefix(stage)
+    return name

@@ -14,6 +14,7 @@ from .sparse_input import Sparse
 
 if TYPE_CHECKING:
     from ..estimator import DepthEstimator, Estimate
+    from ..image_registration import ImageOffset
     from .depth_node import DepthNode
 
 
@@ -28,6 +29,7 @@ class DepthReport:
         self._mode, self._points, self._points_age = "none", 0, None
         self._said_mode, self._said_at = "none", deque([-REPEAT, -REPEAT], maxlen=2)
         self._residual: float | None = None
+        self._offset: ImageOffset | None = None
         self._estimator: DepthEstimator | None = None
 
     def loaded(self, estimator: DepthEstimator) -> None:
@@ -45,6 +47,7 @@ class DepthReport:
         self._mode, self._points, self._points_age = sparse.mode, sparse.points, sparse.age
         if estimate is not None:
             self._residual = float(estimate.scale_residual)
+            self._offset = estimate.image_offset
 
     def _say_mode(self, sparse: Sparse) -> None:
         """Say another mode than the last said one; at most two lines within REPEAT seconds."""
@@ -96,6 +99,12 @@ class DepthReport:
             values["points age ms"] = self._points_age * 1e3
         if self._residual is not None:
             values["scale residual"] = self._residual
+        if self._offset is not None:
+            off = self._offset
+            values["image beside points px"] = (
+                f"x {off.columns:+.1f} ± {off.columns_deviation:.1f}, "
+                f"y {off.rows:+.1f} ± {off.rows_deviation:.1f}"
+            )
         values |= self.steps.values()
         if self._estimator is not None:
             estimator = self._estimator

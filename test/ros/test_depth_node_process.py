@@ -296,3 +296,46 @@ def test_extrinsics_arrive_by_tf(tiny, free_domain, tmp_path):
     finally:
         assert process.end() == 0
         other.close()
+
+
+def test_it_says_how_far_the_image_lies_beside_many_points(free_domain, tmp_path):
+    import torch
+
+    from depth_two_stage import networks
+
+    torch.manual_seed(0)
+    spec = networks.architecture("anchored", 1 / 4)
+    spec["settings"] |= {"input_size": [60, 80], "refined_size": [60, 80], "focal": 68.0}
+    weights = tmp_path / "small.safetensors"
+    networks.save(str(weights), networks.build(spec), spec, {})
+    domain = free_domain()
+    process = Process(MODULE, tmp_path, domain, "--ros-args", *rig.parameters(weights))
+    other = Rig(domain)
+    try:
+        camera = TestCamera(other)
+        camera.connect()
+        other.listen(DEPTH)
+        sparse = other.publisher(Image, "sparse_depth")
+        assert other.until(lambda: sparse.get_subscription_count() > 0)
+        values = np.zeros(sensors.SIZE, np.uint16)
+        values[::2] = 1500
+        message = Image(
+            height=values.shape[0],
+            width=values.shape[1],
+            encoding="16UC1",
+            step=2 * values.shape[1],
+            data=build.data(values),
+        )
+
+        def send() -> None:
+            stamp = other.now()
+            message.header.stamp = build.time(stamp)
+            sparse.publish(message)
+            camera.send(stamp=stamp)
+
+        key = "image beside points px"
+        assert other.repeat(send, lambda: key in other.values), process.text()
+        assert re.fullmatch(r"x [+-]\d+\.\d ± \d+\.\d, y [+-]\d+\.\d ± \d+\.\d", other.values[key])
+    finally:
+        process.end()
+        other.close()

@@ -19,6 +19,8 @@ SMALL = {
     "stage_two.batch": 2,
     "outliers.epochs": 2,
     "outliers.batch": 4,
+    "registration.epochs": 2,
+    "registration.batch": 4,
 }
 
 
