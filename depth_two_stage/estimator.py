@@ -26,11 +26,7 @@ from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.dense_scan import DenseScan
 from depth_two_stage.framing import Framing
-from depth_two_stage.image_registration import (
-    ImageOffset,
-    ImageRegistration,
-    image_moved,
-)
+from depth_two_stage.image_registration import ImageOffset, ImageRegistration
 from depth_two_stage.networks.inputs import assemble, scene_unit
 from depth_two_stage.outlier_filter import OutlierFilter
 
@@ -142,8 +138,7 @@ class DepthEstimator:
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x, offset = self._input(image, points), None
         if self.registration is not None and points is not None:
-            offset = self.registration(x)
-            x = x if offset is None else image_moved(x, offset)
+            x, offset = self.registration(x)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
         clock.stop("prepare")
         # Both stages.

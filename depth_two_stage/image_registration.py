@@ -17,6 +17,7 @@ import numpy as np
 
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import POINTS
+from depth_two_stage.networks.registration import TILE
 
 __all__ = ["ImageOffset", "ImageRegistration"]
 
@@ -24,6 +25,11 @@ __all__ = ["ImageOffset", "ImageRegistration"]
 FEWEST = 800
 #: px of the network's input: the standard deviation beyond which it is not sure along an axis
 SURE = 2.25
+#: how far the offset of a place lies from that of the whole image, px of the network's input: with
+#: calibrations of another device it depends on depth and on the place
+SPREAD = 2.0
+#: standard deviation of the places that tell the offset of one, in tiles
+NEAR = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,11 @@ class ImageOffset:
 
 
 class ImageRegistration:
-    """Call it with the network's input x (1, 8, h, w); what it answers is an `ImageOffset`."""
+    """Call it with the network's input x (1, 8, h, w): it answers with x and an `ImageOffset`.
+
+    The colours of that x are moved, smoothly, so that edges lie where the points say. The mean of
+    what is possible is taken, of the whole image and, expected near that, of each place.
+    """
 
     def __init__(self, network: Any, device: str = "cpu") -> None:
         self.network, self.device = network.to(device), device
@@ -62,36 +72,54 @@ class ImageRegistration:
             return None
         return cls(copy.deepcopy(model.registration).eval(), device)
 
-    def __call__(self, x: np.ndarray) -> ImageOffset | None:
-        """Return the mean of what the network takes to be possible; None with too few points."""
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ImageOffset | None]:
+        """Return x itself and None with too few points."""
         import torch
 
         if np.count_nonzero(x[0, POINTS]) < FEWEST:
-            return None
+            return x, None
         with torch.inference_mode():
-            logits = self.network(torch.from_numpy(x).to(self.device))[0].double().cpu().numpy()
-        likely = np.exp(logits - logits.max())
-        likely /= likely.sum()
-        whole = np.arange(len(likely)) - len(likely) // 2
-        sides = likely.sum(axis=1), likely.sum(axis=0)
-        means = [float(side @ whole) for side in sides]
-        spread = (side @ (whole - mean) ** 2 for side, mean in zip(sides, means, strict=True))
-        return ImageOffset(*means, *(float(np.sqrt(each)) for each in spread))
+            told = self.network.places(torch.from_numpy(x).to(self.device))[0], self.network.prior
+            places, prior = (each.double().cpu().numpy() for each in told)
+        offset = ImageOffset(*_moments(places.sum(axis=(0, 1)) + prior))
+        return _moved(x, _offsets(places, offset)), offset
 
 
-def image_moved(x: np.ndarray, offset: ImageOffset) -> np.ndarray:
-    """Return the network's input x (1, C, h, w), its colours moved back to its points.
+def _moments(logits: np.ndarray) -> np.ndarray:
+    """Means along rows and columns, and standard deviations: logits (…, n, n) → (4, …)."""
+    likely = np.exp(logits - logits.max(axis=(-2, -1), keepdims=True))
+    likely /= likely.sum(axis=(-2, -1), keepdims=True)
+    whole = np.arange(likely.shape[-1]) - likely.shape[-1] // 2
+    sides = likely.sum(axis=-1), likely.sum(axis=-2)
+    means = [side @ whole for side in sides]
+    squares = (side @ whole**2 for side in sides)
+    spread = [np.sqrt(np.maximum(s - m**2, 0)) for s, m in zip(squares, means, strict=True)]
+    return np.stack([*means, *spread])
 
-    Along each axis of which the network is sure; x itself where that is none.
-    """
+
+def _offsets(places: np.ndarray, offset: ImageOffset) -> np.ndarray:
+    """Rows and columns by which the image lies off at each tile: (r, c, n, n) → (2, r, c)."""
     told = (offset.rows, offset.rows_deviation), (offset.columns, offset.columns_deviation)
-    rows, columns = (by if deviation <= SURE else 0.0 for by, deviation in told)
-    if not (rows or columns):
-        return x
-    move = np.array([[1, 0, -columns], [0, 1, -rows]], np.float64)
+    middle = [by if deviation <= SURE else 0.0 for by, deviation in told]
+    for axis in (0, 1):  # what is told near a place counts there
+        number = np.arange(places.shape[axis])
+        weights = np.exp(-0.5 * ((number[:, None] - number) / NEAR) ** 2)
+        places = np.moveaxis(np.tensordot(weights, places, (1, axis)), 0, axis)
+    whole = np.arange(places.shape[-1]) - places.shape[-1] // 2
+    rows, columns = (-0.5 * ((whole - at) / SPREAD) ** 2 for at in middle)
+    return _moments(places + rows[:, None] + columns)[:2]
+
+
+def _moved(x: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The network's input x (1, C, h, w), its colours moved back by offsets (2, r, c) of tiles."""
+    (h, w), (r, c) = x.shape[2:], offsets.shape[1:]
+    rows, columns = (
+        cv2.resize(each.astype(np.float32), (c * TILE, r * TILE))[:h, :w] for each in offsets
+    )
+    y, across = np.mgrid[:h, :w].astype(np.float32)
     colours = np.ascontiguousarray(x[0, :3].transpose(1, 2, 0))
-    size = colours.shape[1::-1]
+    places = across + columns, y + rows
+    colours = cv2.remap(colours, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     x = x.copy()
-    moved = cv2.warpAffine(colours, move, size, borderMode=cv2.BORDER_REPLICATE)
-    x[0, :3] = moved.transpose(2, 0, 1)
+    x[0, :3] = colours.transpose(2, 0, 1)
     return x

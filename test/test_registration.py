@@ -14,13 +14,16 @@ from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.framing import Framing
 from depth_two_stage.image_registration import (
     FEWEST,
-    SURE,
     ImageOffset,
     ImageRegistration,
-    image_moved,
 )
 from depth_two_stage.networks.inputs import POINTS, assemble
-from depth_two_stage.networks.registration import REACH, RegistrationNetwork, gradients
+from depth_two_stage.networks.registration import (
+    REACH,
+    TILE,
+    RegistrationNetwork,
+    gradients,
+)
 
 
 def room(shift=(0, 0), size=(120, 160)):
@@ -58,6 +61,17 @@ def test_untrained_it_already_sees_how_far_edges_are_apart(shift):
     assert (row - REACH, column - REACH) == pytest.approx(shift, abs=1)
 
 
+def test_tiles_add_up_to_the_whole():
+    torch.manual_seed(0)
+    network, x = RegistrationNetwork().eval(), torch.from_numpy(room(size=(101, 151)))
+    with torch.no_grad():
+        places, logits = network.places(x), network(x)
+    assert places.shape[:3] == (1, 3, 5)
+    torch.testing.assert_close(places.sum((1, 2)) + network.prior, logits)
+    sums = places.abs().sum((0, 3, 4))
+    assert sums[1, 2] > 0 and sums[:, -1].max() < sums[1, 2]  # the last are mostly border
+
+
 def test_points_at_the_border_are_not_asked():
     torch.manual_seed(0)
     network, x = RegistrationNetwork().eval(), torch.from_numpy(room())
@@ -68,25 +82,27 @@ def test_points_at_the_border_are_not_asked():
 
 
 class Says(torch.nn.Module):
-    """Says what a test wants, as sharply as it wants."""
+    """Says what a test wants of each tile, as sharply as it wants."""
 
     def __init__(self, row, column, sharp=20.0):
         super().__init__()
-        self.logits = torch.zeros(1, 2 * REACH + 1, 2 * REACH + 1)
-        self.logits[0, row + REACH, column + REACH] = sharp
+        self.prior = torch.zeros(2 * REACH + 1, 2 * REACH + 1)
+        self.told = torch.zeros(1, 4, 5, 2 * REACH + 1, 2 * REACH + 1)
+        self.told[..., row + REACH, column + REACH] = sharp
 
-    def forward(self, x):
-        return self.logits
+    def places(self, x):
+        return self.told
 
 
 def test_what_it_says_is_a_mean_and_how_sure_it_is():
     x = room()
-    found = ImageRegistration(Says(2, -1))(x)
+    _, found = ImageRegistration(Says(2, -1))(x)
     assert (found.rows, found.columns) == pytest.approx((2, -1), abs=1e-4)
     assert max(found.rows_deviation, found.columns_deviation) < 0.01
-    unsure = ImageRegistration(Says(0, 0, 0.0))(x)
+    same, unsure = ImageRegistration(Says(0, 0, 0.0))(x)
     assert (unsure.rows, unsure.columns) == pytest.approx((0, 0), abs=1e-6)
     assert unsure.rows_deviation == pytest.approx(np.sqrt(REACH * (REACH + 1) / 3))
+    np.testing.assert_allclose(same, x, atol=1e-4)
 
 
 def test_few_points_are_not_asked():
@@ -94,23 +110,28 @@ def test_few_points_are_not_asked():
     rows, columns = np.nonzero(x[0, POINTS])
     assert len(rows) > FEWEST
     x[0, POINTS, rows[FEWEST - 1 :], columns[FEWEST - 1 :]] = 0
-    assert ImageRegistration(Says(2, 2))(x) is None
+    same, offset = ImageRegistration(Says(2, 2))(x)
+    assert same is x and offset is None
 
 
 def test_the_image_is_brought_back_by_what_it_was_moved():
     x, there = room(), room((3, -2))
-    found = image_moved(there, ImageOffset(3.0, -2.0, 0.1, 0.1))
-    np.testing.assert_allclose(found[:, :3, 6:-6, 6:-6], x[:, :3, 6:-6, 6:-6], atol=1e-4)
+    found, _ = ImageRegistration(Says(3, -2))(there)
+    np.testing.assert_allclose(found[:, :3, 6:-6, 6:-6], x[:, :3, 6:-6, 6:-6], atol=1e-3)
     np.testing.assert_array_equal(found[:, 3:], there[:, 3:])
     assert np.array_equal(there, room((3, -2)))  # what came in is as it was
 
 
-def test_along_an_axis_that_is_not_sure_nothing_is_moved():
-    there = room((3, -2))
-    one = image_moved(there, ImageOffset(3.0, -2.0, SURE + 0.1, SURE))
-    np.testing.assert_array_equal(one, image_moved(there, ImageOffset(0.0, -2.0, 0.0, 0.0)))
-    assert not np.array_equal(one, there)
-    assert image_moved(there, ImageOffset(3.0, -2.0, SURE + 0.1, SURE + 0.1)) is there
+def test_each_place_is_moved_by_what_is_told_near_it():
+    says, x = Says(0, 0, 0.0), room()
+    says.told[:, :, 0, REACH + 2, REACH] = 200.0  # the left tiles: two rows below; the others: 0
+    says.told[:, :, 1:, REACH, REACH] = 200.0
+    found, _ = ImageRegistration(says)(x)
+    down, left = np.roll(x, -2, axis=2), slice(0, TILE // 2)
+    inside = slice(4, -4)
+    np.testing.assert_allclose(found[:, :3, inside, left], down[:, :3, inside, left], atol=0.05)
+    right = slice(3 * TILE, None)
+    np.testing.assert_allclose(found[:, :3, :, right], x[:, :3, :, right], atol=0.05)
 
 
 def test_offsets_are_told_in_pixels_of_the_camera():

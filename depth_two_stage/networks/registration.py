@@ -22,6 +22,7 @@ REACH = 6  # px of the network's input, along each axis
 STEEP = 0.12
 #: edges wider than so many px are shades, and no edges
 SHADE = 20.0
+TILE = 36  # px of the network's input
 #: where the evidence starts: about one unit of logit between good and bad offsets at 16 beams
 EVIDENCE = 4e-3
 
@@ -30,10 +31,10 @@ class RegistrationNetwork(nn.Module):
     """Input (B, 8, h, w) of ``inputs.assemble`` → logits (B, 2 R + 1, 2 R + 1) of the offset.
 
     The first axis is rows: the image lies -R…R px below its points, the second columns: to the
-    right of them. R is `REACH`. Gradients of colour and of the two interpolations of the points are
-    correlated; two small networks say how much each pixel's is worth, and add ``extra`` features of
-    their own. Nothing knows where in the image it is, and points within 3 R of the border are not
-    asked, so that the border itself tells nothing.
+    right of them. R is `REACH`; `places` says what each part of the image adds. Gradients of colour
+    and of the two interpolations of the points are correlated; two small networks say how much each
+    pixel's is worth, and add ``extra`` features of their own. Nothing knows where in the image it
+    is, and points within 3 R of the border are not asked, so that the border itself tells nothing.
     """
 
     def __init__(self, width: int = 16, extra: int = 2, reach: int = REACH) -> None:
@@ -48,6 +49,10 @@ class RegistrationNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
+        return self.places(x).sum(dim=(1, 2)) + self.prior
+
+    def places(self, x: Tensor) -> Tensor:
+        """What each tile of `TILE` px adds to the logits, (B, rows, columns, 2 R + 1, 2 R + 1)."""
         colour, points = x[:, :3], x[:, 3:]
         slopes = gradients(colour.float())
         edges = torch.cat([part.amax(dim=1, keepdim=True) for part in slopes], dim=1)
@@ -56,21 +61,27 @@ class RegistrationNetwork(nn.Module):
         jumps = jumps.clamp(max=STEEP) / STEEP
         a = self.image(torch.cat((colour, edges), dim=1), edges.repeat_interleave(2, dim=1))
         b = self.points(torch.cat((points, jumps), dim=1), jumps)
-        return self.evidence.exp() * EVIDENCE * self._correlation(a, b) + self.prior
+        return self.evidence.exp() * EVIDENCE * self._correlations(a, b)
 
-    def _correlation(self, image: Tensor, points: Tensor) -> Tensor:
-        """Sum over all pixels and features of points(p) · image(p + offset), for each offset."""
+    def _correlations(self, image: Tensor, points: Tensor) -> Tensor:
+        """Sum over features and a tile's pixels p of points(p) · image(p + offset)."""
         (h, w), r = image.shape[-2:], self.reach
         inner = torch.zeros_like(points[:1, :1])
         inner[..., 3 * r : h - 3 * r, 3 * r : w - 3 * r] = 1
         with torch.autocast(image.device.type, enabled=False):
-            y = torch.fft.fftfreq(h, device=image.device)[:, None]
-            x = torch.fft.rfftfreq(w, device=image.device)[None]
-            sharp = 1 - torch.exp(-((y * SHADE) ** 2) - (x * SHADE) ** 2)
-            spectra = torch.fft.rfft2(image) * torch.fft.rfft2(points * inner).conj()
-            everywhere = torch.fft.irfft2(spectra.sum(dim=1) * sharp, s=(h, w))
-        near = torch.roll(everywhere, (r, r), (1, 2))
-        return near[:, : 2 * r + 1, : 2 * r + 1]
+            image = _sharpened(image)
+            rows, columns = -(-h // TILE), -(-w // TILE)
+            below, right = rows * TILE - h, columns * TILE - w
+            image = F.pad(image, (r, right + r, r, below + r))
+            points = F.pad(points * inner, (0, right, 0, below))
+            size = (TILE + 2 * r, TILE + 2 * r)
+            spectra = [
+                torch.fft.rfft2(tiles.unfold(2, side, TILE).unfold(3, side, TILE), s=size)
+                for tiles, side in ((image, size[0]), (points, TILE))
+            ]
+            return torch.fft.irfft2((spectra[0] * spectra[1].conj()).sum(dim=1), s=size)[
+                ..., : 2 * r + 1, : 2 * r + 1
+            ]
 
 
 class _Features(nn.Module):
@@ -104,6 +115,15 @@ def gradients(maps: Tensor) -> tuple[Tensor, Tensor]:
     right = y[..., :-2] + 2 * y[..., 1:-1] + y[..., 2:]
     along_x, along_y = down[..., 2:] - down[..., :-2], right[..., 2:, :] - right[..., :-2, :]
     return along_x.abs() / 8, along_y.abs() / 8
+
+
+def _sharpened(maps: Tensor) -> Tensor:
+    """Maps (B, C, h, w) without what is wider than `SHADE`."""
+    h, w = maps.shape[-2:]
+    y = torch.fft.fftfreq(h, device=maps.device)[:, None]
+    x = torch.fft.rfftfreq(w, device=maps.device)[None]
+    sharp = 1 - torch.exp(-((y * SHADE) ** 2) - (x * SHADE) ** 2)
+    return torch.fft.irfft2(torch.fft.rfft2(maps) * sharp, s=(h, w))
 
 
 def _surroundings(maps: Tensor) -> Tensor:
