@@ -59,7 +59,8 @@ class DepthEstimator:
 
     `weights` is the name of shipped weights or a file. `device`, `precision` and `engine` are as in
     `runtimes` and resolved once; what was asked for by name and is missing is an error. `anchor`
-    (none, scale, residual) may be changed between calls. Attributes `engine`, `device`,
+    (none, scale, residual) and `register` (an image beside its points is brought to them) may be
+    changed between calls. Attributes `engine`, `device`,
     `precision`, `model_name` and `checksum` say what is in use.
     """
 
@@ -71,9 +72,10 @@ class DepthEstimator:
         engine: str = "auto",
         threads: int = 0,
         anchor: str = "residual",
+        register: bool = True,
     ) -> None:
         runtimes.pick(engine, device, precision)  # before the weights are read: cheap to refuse
-        self.anchor = anchor
+        self.anchor, self.register = anchor, register
         model, checkpoint = networks.load(weights)
         self.settings = model.settings
         self.model_name, self.checksum = checkpoint.name, checkpoint.checksum
@@ -137,7 +139,7 @@ class DepthEstimator:
             # A point far beyond what the network was trained for still says "beyond", no more.
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x, offset = self._input(image, points), None
-        if self.registration is not None and points is not None:
+        if self.register and self.registration is not None and points is not None:
             x, offset = self.registration(x)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
         clock.stop("prepare")

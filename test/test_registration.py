@@ -185,7 +185,7 @@ def test_depth_of_a_moved_image_is_better_for_it(estimator, val, monkeypatch):
     for index in range(0, len(val), 12):
         sample = val[index]
         found, _ = seen(estimator, sample, 4.0, index * 0.7)
-        monkeypatch.setattr(estimator, "registration", None)
+        monkeypatch.setattr(estimator, "register", False)
         plain, _ = seen(estimator, sample, 4.0, index * 0.7)
         monkeypatch.undo()
         assert plain.image_offset is None

@@ -30,6 +30,11 @@ class EstimatorParameters:
         choices=("none", "scale", "residual"),
         dynamic=True,
     )
+    register: bool = parameter(
+        True,
+        "An image some pixels beside its points is brought to them, where 800 or more tell.",
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True)

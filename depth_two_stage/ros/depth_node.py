@@ -131,6 +131,7 @@ class DepthNode(Node):
                     engine=asked.engine,
                     threads=asked.threads,
                     anchor=asked.anchor,
+                    register=asked.register,
                 )
                 estimator.warm_up()
         except (CheckpointError, ValueError, OSError) as error:
@@ -163,6 +164,7 @@ class DepthNode(Node):
         estimate = None
         if wanted & NEED_NETWORK:
             self._estimator.anchor = parameters.estimator.anchor
+            self._estimator.register = parameters.estimator.register
             estimate = self._estimator(rgb, sparse.depth, camera)
             for name, milliseconds in estimate.timings_ms.items():
                 steps.add(f"estimator {name}", milliseconds)
