@@ -81,8 +81,9 @@ class DepthEstimator:
         self.model_name, self.checksum = checkpoint.name, checkpoint.checksum
         self.confidence = Confidence.of(checkpoint)
         self.outliers = OutlierFilter.of(model)
-        self.runtime = runtimes.start(model, self._example(), engine, device, precision, threads)
-        self.registration = ImageRegistration.of(model, self.runtime.device)
+        x = self._example()
+        self.runtime = runtimes.start(model, x, engine, device, precision, threads)
+        self.registration = ImageRegistration.of(model, self.runtime, x, threads)
 
     @property
     def anchor(self) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import POINTS
-from depth_two_stage.networks.registration import TILE
+from depth_two_stage.networks.registration import TILE, Seen
+from depth_two_stage.runtimes import cores
 
 __all__ = ["ImageOffset", "ImageRegistration"]
 
@@ -62,15 +63,22 @@ class ImageRegistration:
     what is possible is taken, of the whole image and, expected near that, of each place.
     """
 
-    def __init__(self, network: Any, device: str = "cpu") -> None:
-        self.network, self.device = network.to(device), device
+    def __init__(self, network: Any, seen: Any) -> None:
+        self.network, self.seen = network, seen
 
     @classmethod
-    def of(cls, model: Any, device: str = "cpu") -> ImageRegistration | None:
-        """Return that of a `networks.TwoStage`, which keeps its own; None if it has none."""
+    def of(
+        cls, model: Any, runtime: Any, x: np.ndarray, threads: int = 0
+    ) -> ImageRegistration | None:
+        """Return that of a `networks.TwoStage`, which keeps its own; None if it has none.
+
+        Features are made by an engine as `runtime` is, for inputs like x.
+        """
         if model.registration is None:
             return None
-        return cls(copy.deepcopy(model.registration).eval(), device)
+        network = copy.deepcopy(model.registration).eval()
+        engine, how = type(runtime), (runtime.device, runtime.precision, cores(threads))
+        return cls(network, engine(Seen(copy.deepcopy(network)), x, *how))
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ImageOffset | None]:
         """Return x itself and None with too few points."""
@@ -79,9 +87,10 @@ class ImageRegistration:
         if np.count_nonzero(x[0, POINTS]) < FEWEST:
             return x, None
         with torch.inference_mode():
-            told = self.network.places(torch.from_numpy(x).to(self.device))[0], self.network.prior
-            places, prior = (each.double().cpu().numpy() for each in told)
-        offset = ImageOffset(*_moments(places.sum(axis=(0, 1)) + prior))
+            seen = (torch.from_numpy(each)[None] for each in self.seen(x))
+            told = self.network.told(*seen)[0], self.network.prior
+            places, prior = (each.double().numpy() for each in told)
+        offset = ImageOffset(*_moments(places.sum(axis=(0, 1)) + prior).tolist())
         return _moved(x, _offsets(places, offset)), offset
 
 

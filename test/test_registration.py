@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image and points apart: the network, what is done about it, and the shipped one on recordings."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -87,19 +89,24 @@ class Says(torch.nn.Module):
     def __init__(self, row, column, sharp=20.0):
         super().__init__()
         self.prior = torch.zeros(2 * REACH + 1, 2 * REACH + 1)
-        self.told = torch.zeros(1, 4, 5, 2 * REACH + 1, 2 * REACH + 1)
-        self.told[..., row + REACH, column + REACH] = sharp
+        self.places = torch.zeros(1, 4, 5, 2 * REACH + 1, 2 * REACH + 1)
+        self.places[..., row + REACH, column + REACH] = sharp
 
-    def places(self, x):
-        return self.told
+    def told(self, image, points):
+        return self.places
+
+
+def registered(network, x):
+    nothing = np.zeros((1, 2, 2), np.float32)
+    return ImageRegistration(network, lambda x: (nothing, nothing))(x)
 
 
 def test_what_it_says_is_a_mean_and_how_sure_it_is():
     x = room()
-    _, found = ImageRegistration(Says(2, -1))(x)
+    _, found = registered(Says(2, -1), x)
     assert (found.rows, found.columns) == pytest.approx((2, -1), abs=1e-4)
     assert max(found.rows_deviation, found.columns_deviation) < 0.01
-    same, unsure = ImageRegistration(Says(0, 0, 0.0))(x)
+    same, unsure = registered(Says(0, 0, 0.0), x)
     assert (unsure.rows, unsure.columns) == pytest.approx((0, 0), abs=1e-6)
     assert unsure.rows_deviation == pytest.approx(np.sqrt(REACH * (REACH + 1) / 3))
     np.testing.assert_allclose(same, x, atol=1e-4)
@@ -110,13 +117,13 @@ def test_few_points_are_not_asked():
     rows, columns = np.nonzero(x[0, POINTS])
     assert len(rows) > FEWEST
     x[0, POINTS, rows[FEWEST - 1 :], columns[FEWEST - 1 :]] = 0
-    same, offset = ImageRegistration(Says(2, 2))(x)
+    same, offset = registered(Says(2, 2), x)
     assert same is x and offset is None
 
 
 def test_the_image_is_brought_back_by_what_it_was_moved():
     x, there = room(), room((3, -2))
-    found, _ = ImageRegistration(Says(3, -2))(there)
+    found, _ = registered(Says(3, -2), there)
     np.testing.assert_allclose(found[:, :3, 6:-6, 6:-6], x[:, :3, 6:-6, 6:-6], atol=1e-3)
     np.testing.assert_array_equal(found[:, 3:], there[:, 3:])
     assert np.array_equal(there, room((3, -2)))  # what came in is as it was
@@ -124,9 +131,9 @@ def test_the_image_is_brought_back_by_what_it_was_moved():
 
 def test_each_place_is_moved_by_what_is_told_near_it():
     says, x = Says(0, 0, 0.0), room()
-    says.told[:, :, 0, REACH + 2, REACH] = 200.0  # the left tiles: two rows below; the others: 0
-    says.told[:, :, 1:, REACH, REACH] = 200.0
-    found, _ = ImageRegistration(says)(x)
+    says.places[:, :, 0, REACH + 2, REACH] = 200.0  # the left tiles: two rows below; the others: 0
+    says.places[:, :, 1:, REACH, REACH] = 200.0
+    found, _ = registered(says, x)
     down, left = np.roll(x, -2, axis=2), slice(0, TILE // 2)
     inside = slice(4, -4)
     np.testing.assert_allclose(found[:, :3, inside, left], down[:, :3, inside, left], atol=0.05)
@@ -146,8 +153,17 @@ def test_it_sees_what_networks_of_relative_depth_see():
 
 
 def test_a_model_without_such_a_network_is_not_asked():
-    assert ImageRegistration.of(networks.build("fcrn18-rgb")) is None
-    assert ImageRegistration.of(networks.build(networks.architecture("anchored", 1 / 4)))
+    assert ImageRegistration.of(networks.build("fcrn18-rgb"), None, None) is None
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_every_engine_sees_the_same(engine, estimator, val):
+    """Of the shipped one, in the engine's own arithmetic: offsets to a tenth of a pixel."""
+    pytest.importorskip(engine)
+    other = DepthEstimator("default", engine=engine, device="cpu", threads=1)
+    for index in range(0, len(val), 24):
+        ours, its = (seen(each, val[index])[0].image_offset for each in (estimator, other))
+        assert dataclasses.astuple(its) == pytest.approx(dataclasses.astuple(ours), abs=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,10 @@ class RegistrationNetwork(nn.Module):
 
     def places(self, x: Tensor) -> Tensor:
         """What each tile of `TILE` px adds to the logits, (B, rows, columns, 2 R + 1, 2 R + 1)."""
+        return self.told(*self.features(x))
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is seen of the image and of the points, each (B, F, h, w)."""
         colour, points = x[:, :3], x[:, 3:]
         slopes = gradients(colour.float())
         edges = torch.cat([part.amax(dim=1, keepdim=True) for part in slopes], dim=1)
@@ -61,7 +65,11 @@ class RegistrationNetwork(nn.Module):
         jumps = jumps.clamp(max=STEEP) / STEEP
         a = self.image(torch.cat((colour, edges), dim=1), edges.repeat_interleave(2, dim=1))
         b = self.points(torch.cat((points, jumps), dim=1), jumps)
-        return self.evidence.exp() * EVIDENCE * self._correlations(a, b)
+        return a, b
+
+    def told(self, image: Tensor, points: Tensor) -> Tensor:
+        """`places` of `features`."""
+        return self.evidence.exp() * EVIDENCE * self._correlations(image, points)
 
     def _correlations(self, image: Tensor, points: Tensor) -> Tensor:
         """Sum over features and a tile's pixels p of points(p) · image(p + offset)."""
@@ -82,6 +90,20 @@ class RegistrationNetwork(nn.Module):
             return torch.fft.irfft2((spectra[0] * spectra[1].conj()).sum(dim=1), s=size)[
                 ..., : 2 * r + 1, : 2 * r + 1
             ]
+
+
+class Seen(nn.Module):
+    """The features alone, (B, 1, F, h, w) each: what an engine runs, correlation needs FFTs."""
+
+    confident = False
+
+    def __init__(self, network: RegistrationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the image, of the points."""
+        return tuple(each.unsqueeze(1) for each in self.network.features(x))
 
 
 class _Features(nn.Module):
