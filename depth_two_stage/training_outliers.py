@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .anchoring import MANY
 from .datasets import Sample
 from .datasets.sensors import draw_points, with_outliers
-from .networks.two_stage import TwoStage
 from .point_graph import NEIGHBOURS, PointGraph
-from .recipes import Outliers, Recipe
+from .recipes import Outliers
 from .training_data import Batches, view_of
-from .training_stages import Step, TrainingError, only_trains
+from .training_stages import AskedStep, TrainingError
 
 DRAWS = 100  # of points, until there are enough of them and not too many
 OFF = 0.1  # log ratio beyond which a changed depth is called wrong
@@ -66,35 +65,15 @@ def mistaken(points: np.ndarray, drawn: Outliers, rng: np.random.Generator) -> n
     return points * (1 + off).astype(np.float32)
 
 
-class OutlierStep(Step):
+class OutlierStep(AskedStep):
     """Cross entropy of each point, in each image's mean: one with a few counts as one with many."""
 
     name = "outliers"
-    makes_depth = False
     batches = OutlierBatches
-
-    def __init__(
-        self,
-        model: TwoStage,
-        recipe: Recipe,
-        device: torch.device,
-        distributed: Callable[[nn.Module], nn.Module],
-    ) -> None:
-        super().__init__(recipe, device)
-        stage = recipe.outliers
-        only_trains((model,), (model.outliers,))
-        self.optimizers["network"] = torch.optim.AdamW(
-            model.outliers.parameters(), stage.rate, weight_decay=stage.weight_decay
-        )
-        self.network = distributed(model.outliers)
 
     def sent(self, x: PointGraph, layout: torch.memory_format) -> PointGraph:
         """A batch's graph on the stage's device."""
         return x.to(self.device)
-
-    def teaches(self, target: Tensor) -> Tensor:
-        """Always: that all points are right is to be learned, too."""
-        return torch.ones((), dtype=torch.bool, device=self.device)
 
     def __call__(self, x: PointGraph, target: Tensor) -> dict[str, Any]:
         """Graph of N points, which are wrong (N,) → the loss."""

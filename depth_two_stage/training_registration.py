@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .datasets import Sample
 from .datasets.photometry import moved
 from .datasets.sensors import draw_points
 from .networks.inputs import assemble
-from .networks.two_stage import TwoStage
-from .recipes import Recipe
 from .training_data import Batches, view_of
-from .training_stages import Step, only_trains
+from .training_stages import AskedStep
 
 
 class RegistrationBatches(Batches):
@@ -41,45 +38,19 @@ class RegistrationBatches(Batches):
         x = assemble(rgb, points, settings.sparse_input, settings.mean_depth, settings.colour)
         return x, np.float32([length * np.sin(angle), length * np.cos(angle)])
 
-    def joined(
-        self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
-    ) -> tuple[Tensor, Tensor]:
-        """Those of several frames as a batch: (B, C, h, w) and (B, 2)."""
-        return torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
 
-
-class RegistrationStep(Step):
+class RegistrationStep(AskedStep):
     """Cross entropy of the offset, between whose four nearest whole ones the truth is divided."""
 
     name = "registration"
-    makes_depth = False
     batches = RegistrationBatches
-
-    def __init__(
-        self,
-        model: TwoStage,
-        recipe: Recipe,
-        device: torch.device,
-        distributed: Callable[[nn.Module], nn.Module],
-    ) -> None:
-        super().__init__(recipe, device)
-        stage = recipe.registration
-        only_trains((model,), (model.registration,))
-        self.optimizers["network"] = torch.optim.AdamW(
-            model.registration.parameters(), stage.rate, weight_decay=stage.weight_decay
-        )
-        self.network, self.reach = distributed(model.registration), model.registration.reach
-
-    def teaches(self, target: Tensor) -> Tensor:
-        """Always: that nothing is moved is to be learned, too."""
-        return torch.ones((), dtype=torch.bool, device=self.device)
 
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Any]:
         """Input (B, C, h, w), offset (B, 2) px → the loss."""
         with self.autocast():
             logits = self.network(x)
         told = logits.float().flatten(1).log_softmax(dim=1)
-        loss = -(told * divided(target, self.reach).flatten(1)).sum(dim=1).mean()
+        loss = -(told * divided(target, logits.shape[-1] // 2).flatten(1)).sum(dim=1).mean()
         return self.descend({"cross_entropy": loss}, "network")
 
 

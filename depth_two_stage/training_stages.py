@@ -179,6 +179,31 @@ class CoarseStep(Step):
         return self.descend({self.loss_name: loss}, "network")
 
 
+class AskedStep(Step):
+    """Of a small network that is asked before the stages, by ``name`` (`ASKED_BEFORE`)."""
+
+    makes_depth = False
+
+    def __init__(
+        self,
+        model: TwoStage,
+        recipe: Recipe,
+        device: torch.device,
+        distributed: Callable[[nn.Module], nn.Module],
+    ) -> None:
+        super().__init__(recipe, device)
+        stage, network = getattr(recipe, self.name), getattr(model, self.name)
+        only_trains((model,), (network,))
+        self.optimizers["network"] = torch.optim.AdamW(
+            network.parameters(), stage.rate, weight_decay=stage.weight_decay
+        )
+        self.network = distributed(network)
+
+    def teaches(self, target: Tensor) -> Tensor:
+        """Always: that nothing is wrong is to be learned, too."""
+        return torch.ones((), dtype=torch.bool, device=self.device)
+
+
 def _optimizer(stage: StageOne, network: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimizer; an encoder that was trained before may learn at a rate of its own."""
     groups = parameter_groups(network, stage.encoder_rate)
