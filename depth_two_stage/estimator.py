@@ -8,7 +8,7 @@ The only door to a network. It reproduces the geometry of training for any camer
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
    a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);
-   image and points that lie beside each other are brought together (`image_registration`);
+   an image that lies beside its points is brought to them (`image_registration`);
 3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
 4. what is left is anchored to the points (`anchoring`);
 5. each pixel gets a probability of being right (`confidence`).

@@ -62,7 +62,7 @@ MOST = {
     **dict.fromkeys(SHARES, 1),
     "sparse.elevation": 89,
     "photometry.quality": 100,
-    "registration.farthest": 6,
+    "registration.farthest": 6,  # `networks.registration.REACH`
 }
 #: pairs from which something is drawn: the lower comes first
 ORDERED = {
