@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 
 from ..messages import MessageError, matrix, to_transform
@@ -180,13 +181,18 @@ class Broadcaster:
     def __init__(self, node: Node) -> None:
         try:
             import tf2_ros
+            from tf2_msgs.msg import TFMessage
         except ImportError:
             self.available = False
             node.get_logger().info(f"{_WITHOUT_TF2}: no transforms are sent")
             return
         self.available = True
         self._moving = tf2_ros.TransformBroadcaster(node)
-        self._static = tf2_ros.StaticTransformBroadcaster(node)
+        # Not tf2_ros's: from Jazzy on it sends the first transform of a frame for ever, on Humble
+        # those who come late hear the last frame alone.
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._static = node.create_publisher(TFMessage, "/tf_static", latched)
+        self._kept = TFMessage()
 
     def send(self, T: np.ndarray, parent: str, child: str, stamp: int) -> None:
         """T_parent_child (4, 4) at ``stamp``, ns."""
@@ -194,6 +200,8 @@ class Broadcaster:
             self._moving.sendTransform(build.transform(T, parent, child, stamp))
 
     def send_static(self, T: np.ndarray, parent: str, child: str, stamp: int) -> None:
-        """T_parent_child (4, 4) that does not change; latched."""
+        """T_parent_child (4, 4) at all times, in place of an earlier one of the child; latched."""
         if self.available:
-            self._static.sendTransform(build.transform(T, parent, child, stamp))
+            others = [one for one in self._kept.transforms if one.child_frame_id != child]
+            self._kept.transforms = [*others, build.transform(T, parent, child, stamp)]
+            self._static.publish(self._kept)

@@ -129,6 +129,18 @@ def test_tf_is_looked_up_at_the_images_stamp(tf):
         transforms.lookup("base", "nowhere", STAMP)
 
 
+def test_a_static_transform_may_change_and_is_heard_late(tf, ros_domain):
+    """A corrected map moves map → odom: tf2_ros of Jazzy would send the first one for ever."""
+    _, sender, _ = tf
+    for x, parent, child in ((1.0, "map", "odom"), (2.0, "base", "arm"), (3.0, "map", "odom")):
+        sender.send_static(moved(x=x), parent, child, 0)
+    late = rig.Rig(ros_domain, name="late_test")
+    heard = open_transforms(late.node), None, late
+    assert np.allclose(known(heard, "map", "odom", STAMP), moved(x=3.0))
+    assert np.allclose(known(heard, "base", "arm", STAMP), moved(x=2.0))
+    late.close()
+
+
 def test_static_tf_brings_points_into_the_camera(tf):
     transforms, sender, _ = tf
     sender.send_static(moved(*sensors.EXTRINSICS[:3]), "camera", "lidar", STAMP)
