@@ -16,7 +16,7 @@ from launch.actions import (
     SetLaunchConfiguration,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch_ros.actions import SetRemap
+from launch_ros.actions import PushRosNamespace, SetRemap
 
 from depth_two_stage import share_path
 from depth_two_stage.ros.launching import SWITCH, nav2_parameters, simulated_time
@@ -55,15 +55,26 @@ def prepare(context: LaunchContext) -> list[Action]:
 def navigation(context: LaunchContext) -> list[Action]:
     """Nav2's navigation_launch.py with what was prepared, by the clock of our nodes."""
     given = context.launch_configurations
+    space = given["namespace"].strip("/")
+    # Absolute: up to Kilted bringup_launch.py alone moves the nodes into the namespace that their
+    # parameters are put under; later navigation_launch.py does it itself and is not to do it twice.
+    above = f"/{space}" if space else ""
     arguments = {
         "params_file": given[PARAMETERS],
-        "namespace": given["namespace"],
+        "namespace": above,
         "use_sim_time": str(simulated_time(given)),
         "autostart": given["autostart"],
     }
     file = PythonLaunchDescriptionSource(given[NAVIGATION])
     # A scope of its own: our launch files have a params_file, too.
-    return [GroupAction([IncludeLaunchDescription(file, launch_arguments=list(arguments.items()))])]
+    return [
+        GroupAction(
+            [
+                *([PushRosNamespace(above)] if above else []),
+                IncludeLaunchDescription(file, launch_arguments=list(arguments.items())),
+            ]
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -118,6 +118,31 @@ def test_nav2_and_our_nodes_share_one_tf(stand_in_nav2, launch, namespace, above
     assert found == (expected if above else [])
 
 
+@pytest.mark.parametrize(("namespace", "above"), [("", None), ("robot1", "/robot1")])
+def test_nav2s_nodes_are_where_their_parameters_are(stand_in_nav2, launch, namespace, above):
+    """Up to Kilted navigation_launch.py puts its parameters below `namespace`, not its nodes."""
+    from launch import LaunchContext
+    from launch.actions import IncludeLaunchDescription
+
+    context = LaunchContext()
+    given = {"namespace": namespace, "use_sim_time": "false", "autostart": "true"}
+    given["params_file"] = str(ROOT / "config" / "nav2.yaml")
+    context.launch_configurations.update(given)
+    file = loaded("nav2.launch.py")
+    for action in file.prepare(context):
+        action.execute(context)
+    (group,) = file.navigation(context)
+    included = []
+    for action in group.execute(context):
+        if isinstance(action, IncludeLaunchDescription):
+            included.append((context.launch_configurations.get("ros_namespace"), action))
+        else:
+            action.execute(context)
+    ((pushed, navigation),) = included
+    assert pushed == above
+    assert dict(navigation.launch_arguments)["namespace"] == (above or "")
+
+
 def test_rviz_that_is_not_installed_is_said(launch):
     from ament_index_python.packages import get_packages_with_prefixes
 
