@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from importlib import import_module
 
+from .ros.executables import SIGNALS
+
 # command → (module, one line of help); a module is imported when its command is asked for, so that
 # `depth-two-stage config` needs neither torch nor ROS.
 COMMANDS = {
@@ -93,14 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Leave with 0 at SIGINT or SIGTERM while nothing has been started."""
+    """Leave with 0 at a signal that ends us while nothing has been started."""
     if threading.current_thread() is not threading.main_thread():  # the signals are not ours
         yield
         return
-    before = {
-        number: signal.signal(number, lambda *_: os._exit(0))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: os._exit(0)) for number in SIGNALS}
     try:
         yield
     finally:

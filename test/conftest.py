@@ -17,6 +17,8 @@ THREADS = 1 if WORKER else min(2, os.cpu_count() or 1)
 # Where the suite runs in the background of a shell, SIGINT is ignored, by child processes too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, which children would inherit
+    signal.signal(signal.SIGHUP, lambda *_: None)
 # Before torch or Open3D start their pools, here and in every child process.
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 # Nothing that a test says over DDS leaves this machine (Humble knows only the older name).

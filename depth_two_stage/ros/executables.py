@@ -12,7 +12,10 @@ import signal
 import sys
 from importlib import import_module
 
+#: What ends a process of ours; the last is sent when a terminal is closed, and nohup ignores it.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    SIGNALS += (signal.SIGHUP,)
 
 
 def depth_node() -> int | None:

@@ -18,8 +18,10 @@ from .transports import use_profile
 SWITCH = ["true", "false", "True", "False"]
 # Launch configuration, JSON: what a bag demands of the nodes beyond the arguments.
 BAG_SETTINGS = "bag_settings"
-# s, text as launch wants it; a large map takes longer to save than launch's own 5 s.
-PATIENCE = "60"
+# s, text as launch wants it; a large map takes longer to save than launch's own 5 s. A node that is
+# closing ignores SIGTERM; one that SIGINT did not reach (`kill -INT` of the launch alone, where a
+# terminal is expected to send it to all) is not to wait for as long.
+PATIENCE, UNHEARD = "60", "10"
 
 
 def profile_environment() -> dict[str, str]:
@@ -176,7 +178,7 @@ def node_action(
                 remappings=list(topics.items()),
                 additional_env=profile_environment(),
                 on_exit=partial(refuse_failure, node) if bag else None,
-                sigterm_timeout=PATIENCE,
+                sigterm_timeout=UNHEARD,
                 sigkill_timeout=PATIENCE,
                 output="screen",
             )

@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from ..config import ConfigError
+from .executables import SIGNALS
 from .params import check_arguments
 
 USAGE_ERROR, FAILURE = 2, 1
@@ -32,9 +33,9 @@ class NodeFailure(RuntimeError):
 def run(name: str, make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     """Spin the node that ``make`` returns until a signal or its own failure; the exit code.
 
-    SIGINT and SIGTERM end it with 0, ``--help`` too; other arguments than ROS's exit with 2. The
-    node may have ``close()``, which is called before it is destroyed and returns False if a thread
-    of it is still at work, and ``failure``, the NodeFailure that ended it.
+    SIGINT, SIGTERM and SIGHUP end it with 0, ``--help`` too; other arguments than ROS's exit with
+    2. The node may have ``close()``, which is called before it is destroyed and returns False if a
+    thread of it is still at work, and ``failure``, the NodeFailure that ended it.
     """
     faulthandler.enable()  # a crash inside a library says at least where
     arguments = sys.argv if arguments is None else arguments
@@ -86,7 +87,7 @@ def _refuse_other_arguments(name: str, arguments: list[str]) -> None:
 
 def _handle_signals(handler: Callable | signal.Handlers) -> None:
     with contextlib.suppress(ValueError):  # not the main thread: the signals are not ours
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, handler)
 
 

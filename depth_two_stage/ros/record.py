@@ -13,6 +13,7 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.signals import SignalHandlerOptions
 
+from .executables import SIGNALS
 from .quality import adopted, recorded
 from .stamps import message_class
 from .transports import use_profile
@@ -95,7 +96,7 @@ class Recorder:
 def record(
     out: Path, topics: list[str], max_mb: float = 1e6, ros_arguments: list[str] | None = None
 ) -> int:
-    """Record until SIGINT/SIGTERM; the exit code (1: the bag could not be written)."""
+    """Record until a signal ends it; the exit code (1: the bag could not be written)."""
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
     from rosbags.rosbag2.errors import WriterError
 
@@ -103,7 +104,7 @@ def record(
     stopped: list[int] = []
     previous = {
         number: signal.signal(number, lambda number, _: stopped.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in SIGNALS
     }
     rclpy.init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
     node, recorder = rclpy.create_node("record"), None

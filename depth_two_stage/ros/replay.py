@@ -12,6 +12,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..datasets.bag_reader import BagError, RawBag
 from ..files import WriteError, write_json
+from .executables import SIGNALS
 from .lockstep import LockstepTimeout
 from .player import Player, ReplayOptions
 from .transports import use_profile
@@ -20,7 +21,7 @@ LINGER = 0.3  # s in which the last messages leave
 
 
 def run(options: ReplayOptions, ros_arguments: list[str] | None = None) -> int:
-    """Play a bag until its end or until SIGINT/SIGTERM; the exit code.
+    """Play a bag until its end or until a signal ends it; the exit code.
 
     0 when everything was played or the user stopped it; 1 for a damaged bag (what is readable is
     played first), a wrong topic name or nodes that do not answer, with one line on stderr.
@@ -29,7 +30,7 @@ def run(options: ReplayOptions, ros_arguments: list[str] | None = None) -> int:
     signals: list[int] = []
     previous = {
         number: signal.signal(number, lambda number, _: signals.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in SIGNALS
     }
     node = None
     try:

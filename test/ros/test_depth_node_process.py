@@ -24,7 +24,7 @@ MODULE = "depth_two_stage.ros.depth_node"
 DEPTH = "depth/image_rect"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_the_middle_of_work_ends_it_well(number, tiny, free_domain, tmp_path):
     domain = free_domain()
     process = Process(MODULE, tmp_path, domain, "--ros-args", *rig.parameters(tiny))

@@ -113,7 +113,7 @@ def test_bag_to_recorded_depth_and_the_end_of_the_bag_ends_it(tmp_path, start, w
     assert "mode: rgb+lidar" in log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_all_with_zero(tmp_path, start, weights, number):
     bag = small_bag.write(tmp_path / "bag", frames=4)
     process = start(

@@ -170,7 +170,7 @@ def test_restamp_writes_the_present_and_keeps_pairs(tmp_path, node, replay):
 
 
 def test_lockstep_waits_for_depth_and_odometry(tmp_path, node, replay):
-    bag = small_bag.write(tmp_path / "bag", frames=4)
+    bag = small_bag.write(tmp_path / "bag", frames=4, cloud_lag=500_000)  # before its image
     heard = Listener(node, ReliabilityPolicy.RELIABLE)
     depth = node.create_publisher(Image, "depth/image_rect", 5)
     odom = node.create_publisher(Odometry, "odom", 5)
@@ -182,6 +182,8 @@ def test_lockstep_waits_for_depth_and_odometry(tmp_path, node, replay):
         for _ in range(6):  # odometry is missing: no further image may come
             rclpy.spin_once(node, timeout_sec=0.05)
         assert len(heard.images) == count
+        # Nor points later than the image: they would be taken for its own.
+        assert [stamp_ns(cloud) for cloud in heard.clouds] == list(map(stamp_ns, heard.images))
         odom.publish(Odometry(header=header))
     assert process.wait(PATIENCE) == 0
 
@@ -274,7 +276,7 @@ def test_running_nodes_get_the_bags_clock_and_extrinsics(tmp_path, node, replay)
         spin_until(depth_node, lambda: depth_node.get_parameter("lidar.extrinsics").value)
         value = list(depth_node.get_parameter("lidar.extrinsics").value)
         assert value == pytest.approx([0.0, -0.1, 0.05, 0.0, 0.0, 0.0, 1.0])
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGHUP)  # its terminal was closed
     spin_until(depth_node, lambda: process.poll() is not None)
     assert process.returncode == 0
     spin_until(depth_node, lambda: not depth_node.get_parameter("use_sim_time").value)
