@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
 
 from ..datasets.bag_reader import BagError, RawBag
-from ..datasets.bag_topics import recognise
+from ..datasets.bag_topics import CLOUD, IMAGE, recognise
 from .lockstep import Lockstep, Readiness
 from .node_settings import Errand, extrinsics, sim_time
 from .quality import offered
@@ -32,6 +32,7 @@ from .stamps import (
 CLOCK_PERIOD = 0.01  # s; at least 50 Hz also on a busy machine
 ALONE = SECOND // 10  # ns between the laps of a bag that holds a single moment
 SETTLE = 1.0  # s: a writer knows of a reader before that knows of it; messages would be lost
+POINTS_COME_AS = (CLOUD, IMAGE)  # or as sparse depth images
 Message = tuple[str, int, bytes]  # topic, time of recording (ns), serialised message
 OWN_TOPICS = ("/clock", "/rosout", "/parameter_events")  # never played: the nodes have their own
 
@@ -73,7 +74,8 @@ class Player:
         self.executor.add_node(node)
         self.shift = StampShift()
         self.clock = None if options.restamp else node.create_publisher(Clock, "/clock", 10)
-        self._now, self._clock_due, self._last_image = 0, 0.0, -1
+        self._now, self._clock_due = 0, 0.0
+        self._last_image = self._recorded_image = -1  # its stamp as sent, as in the bag
         self.headers: dict[str, bool] = {}
         self.publishers = dict(self._publishers())
         if not any(bag.topics[name].count for name in self.publishers):
@@ -200,9 +202,23 @@ class Player:
             self._now = offset + recorded
             if not self.serve(0.0):
                 return
-            if self.lockstep and topic == self.image and self._last_image >= 0:
+            if self.lockstep and self._last_image >= 0 and self._waits(topic, raw):
                 self.lockstep.wait(self._last_image, self.serve)
             self._publish(topic, recorded, raw)
+
+    def _waits(self, topic: str, raw: bytes) -> bool:
+        """Whether, in lockstep, a message goes only after the answer to the last image.
+
+        The next image does, and points later than the last one: they would take the place of those
+        that belong to it, if the node has not looked at it yet.
+        """
+        if topic == self.image:
+            return True
+        points = self.bag.topics[topic].type in POINTS_COME_AS and self._stamped(topic, raw)
+        return points and read_stamp(raw) > self._recorded_image
+
+    def _stamped(self, topic: str, raw: bytes) -> bool:
+        return self.headers[topic] and len(raw) >= 12
 
     def _latched(self, topic: str) -> bool:
         profile = self.publishers[topic].qos_profile
@@ -212,8 +228,11 @@ class Player:
         stamp = -1
         if self.options.restamp:
             self.shift.anchor_to_present(recorded)
-        if self.headers[topic] and len(raw) >= 12:
-            stamp = self.shift(read_stamp(raw))
+        if self._stamped(topic, raw):
+            written = read_stamp(raw)
+            stamp = self.shift(written)
+            if topic == self.image:
+                self._recorded_image = written
             if self.shift.offset:
                 raw = write_stamp(raw, stamp)
         elif self.bag.topics[topic].type == TRANSFORMS and self.shift.offset:

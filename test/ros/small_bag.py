@@ -81,8 +81,16 @@ def transforms(stamp: int):
     return T["tf2_msgs/msg/TFMessage"](transforms=[stamped])
 
 
-def write(path: Path, frames: int = 10, plugin: StoragePlugin = StoragePlugin.MCAP) -> Path:
-    """Write the bag: /camera/image_raw (best effort), camera_info, /lidar/points, /tf_static."""
+def write(
+    path: Path,
+    frames: int = 10,
+    plugin: StoragePlugin = StoragePlugin.MCAP,
+    cloud_lag: int = 2_000_000,
+) -> Path:
+    """Write the bag: /camera/image_raw (best effort), camera_info, /lidar/points, /tf_static.
+
+    Images are recorded 1 ms after their stamp, clouds ``cloud_lag`` ns.
+    """
     reliable, best_effort = offered_qos(7), offered_qos(7, "BEST_EFFORT")
     latched = offered_qos(7, durability="TRANSIENT_LOCAL")
     with Writer(path, version=8, storage_plugin=plugin) as writer:
@@ -107,5 +115,5 @@ def write(path: Path, frames: int = 10, plugin: StoragePlugin = StoragePlugin.MC
             stamp = BEGIN + number * STEP
             write(info, stamp, camera_info(stamp))
             write(images, stamp + 1_000_000, image(stamp, number))
-            write(clouds, stamp + 2_000_000, cloud(stamp))
+            write(clouds, stamp + cloud_lag, cloud(stamp))
     return path
