@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from depth_two_stage.dense_scan import DenseScan
+from depth_two_stage.framing import pixels
 from depth_two_stage.interpolation import (
     LEVELS,
     enlarge,
@@ -81,7 +82,7 @@ def without_strays(sparse: np.ndarray) -> np.ndarray:
     from scipy.spatial import cKDTree
 
     for _ in range(3):  # those that two others supported, until these were taken out
-        rows, columns = np.nonzero(sparse)
+        rows, columns = pixels(sparse)
         if not NEIGHBOURS < len(rows) <= MANY:
             return sparse
         places, log = np.stack([rows, columns], axis=1), np.log(sparse[rows, columns])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depth_two_stage.framing import resample
+from depth_two_stage.framing import pixels, resample
 
 __all__ = [
     "enlarge",
@@ -97,7 +97,7 @@ def smooth(sparse: np.ndarray, fine: bool = False) -> np.ndarray | None:
     On all of `nyu/val` better than linear at every number of samples, and a few milliseconds;
     never beyond the nearest and the farthest sample. `fine` is for many: `finely_enlarged`.
     """
-    rows, columns = np.nonzero(sparse > 0)
+    rows, columns = pixels(sparse)
     if len(rows) == 0:
         return None
     values = sparse[rows, columns].astype(np.float64)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depth_two_stage.framing import resample
+from depth_two_stage.framing import pixels, resample
 
 __all__ = ["morphological"]
 
@@ -30,7 +30,7 @@ def morphological(sparse: np.ndarray) -> np.ndarray | None:
     - depth is inverted at 1.25 times the farthest point instead of at 100 m.
     - the 31x31 fill is repeated until nothing is empty: one point answers everywhere.
     """
-    rows, columns = np.nonzero(sparse > 0)
+    rows, columns = pixels(sparse)
     if len(rows) == 0:
         return None
     cell = max(1.0, np.sqrt(DENSITY * sparse.size / len(rows)))  # pixels

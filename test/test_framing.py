@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Placing images in the network's input and bringing fields back, at odd sizes and shapes."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -77,3 +79,28 @@ def test_padding_repeats_the_edge():
 
 def test_resampling_a_single_pixel_field_is_constant():
     np.testing.assert_array_equal(resample(np.full((1, 1), 3.0), np.arange(-2, 3), np.arange(4)), 3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("field_size", [INPUT, (30, 40), (7, 9)])
+def test_resampling_is_linear_along_both_axes(size, field_size):
+    """Whole numbers of pixels go through OpenCV, others do not: both are what NumPy says."""
+    field = np.random.default_rng(3).random(field_size, np.float32)
+    shift = np.array([0.0, 0.3, 2.0, -4.0])
+    for dy, dx in itertools.product(shift, shift):
+        rows, columns = (
+            (np.arange(n) + 0.5) * m / n - 0.5 + d
+            for n, m, d in zip(size, field_size, (dy, dx), strict=True)
+        )
+        down = np.stack([np.interp(rows, np.arange(len(c)), c) for c in field.T], axis=1)
+        expected = np.stack([np.interp(columns, np.arange(len(r)), r) for r in down])
+        np.testing.assert_allclose(resample(field, rows, columns), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_opencv_enlarges_what_it_can(size, monkeypatch):
+    """A padded input, too, where a pixel of it is a whole number of the image's."""
+    framing, field = Framing.fit(size, INPUT), np.random.default_rng(4).random(INPUT, np.float32)
+    back = framing.restore(field)
+    monkeypatch.setattr("depth_two_stage.framing._grid", lambda at, count: None)
+    np.testing.assert_allclose(back, framing.restore(field), atol=2e-7)
