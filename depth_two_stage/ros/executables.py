@@ -37,7 +37,7 @@ def _enter(name: str) -> int | None:
     for number in SIGNALS:
         # Not SystemExit: an import that fails half-way catches it, or says more about it.
         signal.signal(number, lambda *_: os._exit(0))
-    # `live` starts us with both held back, so that none comes before this line.
+    # `live` starts us with all of them held back, so that none comes before this line.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         return import_module(f"{__package__}.{name}").main()
