@@ -50,25 +50,25 @@ def anchor(
     """
     if method not in METHODS:
         raise ValueError(f"anchor: expected one of {', '.join(METHODS)}, got {method!r}")
-    pixels = np.flatnonzero((sparse > 0) & (depth > 0))
+    places = np.flatnonzero((sparse > 0) & (depth > 0))
     kept = np.zeros(sparse.size, bool)
-    if len(pixels) == 0:
+    if len(places) == 0:
         return depth, 0.0, kept.reshape(sparse.shape)
-    points, predicted = sparse.flat[pixels], depth.flat[pixels]
+    points, predicted = sparse.flat[places], depth.flat[places]
     error = np.log(points / predicted).astype(np.float64)
-    good = np.ones(len(pixels), bool)
+    good = np.ones(len(places), bool)
     if method == "scale":
         depth = depth * np.float32(np.exp(np.median(error)))
     elif method == "residual":
-        rows, columns = np.divmod(pixels, sparse.shape[1])
+        rows, columns = np.divmod(places, sparse.shape[1])
         good = inliers(rows, columns, error, sparse.shape)
         field = spread(rows[good], columns[good], error[good], sparse.shape, PRIOR)
         depth = depth * enlarge(np.exp(field), *sparse.shape)
         if dense is not None:
-            left = np.log(points / depth.flat[pixels]).astype(np.float64)
+            left = np.log(points / depth.flat[places]).astype(np.float64)
             depth = dense.tie(depth * finely_enlarged(rows, columns, left, sparse.shape, np.exp))
-    kept[pixels[good]] = True
-    left = np.median(np.abs(depth.flat[pixels[good]] - points[good]) / points[good])
+    kept[places[good]] = True
+    left = np.median(np.abs(depth.flat[places[good]] - points[good]) / points[good])
     return depth, float(left), kept.reshape(sparse.shape)
 
 

@@ -146,7 +146,7 @@ def _in_words(code: int) -> str:
 
 
 def live(options: LiveOptions, say: Callable[[str], None] = print) -> int:
-    """Run until Ctrl-C, SIGTERM, the end of the bag or the death of a node; the exit code.
+    """Run until Ctrl-C, SIGTERM, SIGHUP, the end of the bag or the death of a node; the exit code.
 
     All names and values are checked before anything starts; ConfigError and BagError say what is
     wrong. One line on stderr names a child that died.
