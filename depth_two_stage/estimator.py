@@ -8,6 +8,7 @@ The only door to a network. It reproduces the geometry of training for any camer
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
    a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);
+   where points are few or none the image alone says what to expect (`depth_prior`);
    an image that lies beside its points is brought to them (`image_registration`);
 3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
 4. what is left is anchored to the points (`anchoring`);
@@ -25,6 +26,7 @@ from depth_two_stage import anchoring, networks, runtimes
 from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.dense_scan import DenseScan
+from depth_two_stage.depth_prior import DepthPrior
 from depth_two_stage.framing import Framing
 from depth_two_stage.image_registration import ImageOffset, ImageRegistration
 from depth_two_stage.networks.inputs import assemble, scene_unit
@@ -84,6 +86,7 @@ class DepthEstimator:
         x = self._example()
         self.runtime = runtimes.start(model, x, engine, device, precision, threads)
         self.registration = ImageRegistration.of(model, self.runtime, x, threads)
+        self.prior = DepthPrior.of(model, self.runtime, x, threads)
 
     @property
     def anchor(self) -> str:
@@ -140,6 +143,8 @@ class DepthEstimator:
             # A point far beyond what the network was trained for still says "beyond", no more.
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x, offset = self._input(image, points), None
+        if self.prior is not None:
+            x = self.prior(x)
         if self.register and self.registration is not None and points is not None:
             x, offset = self.registration(x)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)

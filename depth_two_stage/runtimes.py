@@ -109,7 +109,6 @@ class OnnxEngine:
                 (torch.from_numpy(x),),
                 file,
                 input_names=["x"],
-                output_names=["coarse", "refined", *(["logit"] if model.confident else [])],
                 dynamo=False,
             )
         options = onnxruntime.SessionOptions()

@@ -24,6 +24,7 @@ from .recipes import Recipe, completed, different
 from .training_data import Batches, mean_image, open_training, open_validation
 from .training_outliers import OutlierStep
 from .training_plan import rate_at, specification, steps_of
+from .training_prior import PriorStep
 from .training_registration import RegistrationStep
 from .training_stages import (
     CoarseStep,
@@ -38,9 +39,9 @@ from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError"]
 
-STAGES = ("stage_one", "stage_two", "stage_three", "outliers", "registration")
+STAGES = ("stage_one", "stage_two", "stage_three", "outliers", "registration", "prior")
 #: what a model may do without: told of in the facts where it has one
-BEFORE = {"outliers": OutlierStep, "registration": RegistrationStep}
+BEFORE = {"outliers": OutlierStep, "registration": RegistrationStep, "prior": PriorStep}
 
 
 class Run:

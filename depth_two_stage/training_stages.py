@@ -20,6 +20,7 @@ from .strange_colours import DOUBT, needs_colour, strange_colours
 ASKED_BEFORE = {
     "outliers": "tells wrong points",
     "registration": "tells how far image and points are apart",
+    "prior": "tells depth by the image alone",
 }
 
 

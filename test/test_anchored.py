@@ -190,6 +190,7 @@ def test_it_is_trained_by_its_recipe(tmp_path):
     changes: dict = {
         **{"width": 1 / 8, "input_size": [60, 80], "refined_size": [60, 80], "precision": "fp32"},
         **{"data.root": str(tmp_path / "data"), "data.validation_limit": 0, "budget": 240},
+        **{"prior.batch": 8},
         **{f"sparse.{name}": 0.0 for name in ("none", "beams", "corners", "clusters", "half")},
         **{"sparse.samples": [50, 50], "sparse.corruption": {"outliers": 0.0, "shift": 0.0}},
     }

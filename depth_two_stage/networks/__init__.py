@@ -28,6 +28,7 @@ from .generators import ResidualGenerator
 from .groups import parameter_groups, set_rate
 from .outliers import OutlierNetwork
 from .pretrained import initialise
+from .prior import PriorNetwork
 from .registration import RegistrationNetwork
 from .single_stage import SingleStage
 from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
@@ -48,6 +49,7 @@ __all__ = [
     "NetworkSettings",
     "OutlierNetwork",
     "PatchDiscriminator",
+    "PriorNetwork",
     "RegistrationNetwork",
     "ResidualGenerator",
     "SingleStage",
@@ -80,6 +82,7 @@ PARTS: dict[str, type[nn.Module]] = {
     "edge_generator": EdgeGenerator,
     "outlier_network": OutlierNetwork,
     "registration_network": RegistrationNetwork,
+    "prior_network": PriorNetwork,
     "patch_discriminator": PatchDiscriminator,
 }
 HUGGING_FACE = "huggingface"  # `coarse`: imported when it is asked for
@@ -131,12 +134,13 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
             raise ValueError(
                 f"stage_two.in_channels: expected {settings.channels} without stage one, got {sees}"
             )
-    if spec.get("registration") is not None and not settings.relative:
-        raise ValueError(
-            f"registration: expected sparse_input relative, got {settings.sparse_input!r}"
-        )
+    for name in ("registration", "prior"):
+        if spec.get(name) is not None and not settings.relative:
+            raise ValueError(
+                f"{name}: expected sparse_input relative, got {settings.sparse_input!r}"
+            )
     before: dict[str, nn.Module] = {}
-    for name in ("outliers", "registration"):
+    for name in ("outliers", "registration", "prior"):
         if spec.get(name) is not None:
             with torch.random.fork_rng(devices=()):  # the other parts begin as they did without
                 before[name] = _part(spec[name])

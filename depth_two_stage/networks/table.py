@@ -98,6 +98,7 @@ MODELS: dict[str, Spec] = {
         },
         "outliers": {"name": "outlier_network"},
         "registration": {"name": "registration_network"},
+        "prior": {"name": "prior_network"},
     },
     "anchored-one-stage": _one(  # as costly as the two, to compare with
         "none: points spread by one stage alone",

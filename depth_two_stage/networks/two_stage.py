@@ -107,7 +107,8 @@ class TwoStage(nn.Module):
 
     ``outliers`` (`outliers.OutlierNetwork`) is asked before any of them which points are wrong, and
     ``registration`` (`registration.RegistrationNetwork`) how far the image lies beside the points;
-    they are no part of `forward`.
+    ``prior`` (`prior.PriorNetwork`) how deep it is by the image alone, where points are few. They
+    are no part of `forward`.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class TwoStage(nn.Module):
         stage_three: nn.Module | None = None,
         outliers: nn.Module | None = None,
         registration: nn.Module | None = None,
+        prior: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if stage_two is None and (stage_one is None or stage_three is not None):
@@ -129,6 +131,7 @@ class TwoStage(nn.Module):
         self.stage_three = stage_three
         self.outliers = outliers
         self.registration = registration
+        self.prior = prior
         self.settings = settings
         self.scale = settings.max_depth if getattr(stage_one, "fraction", False) else None
         self.guides = list(getattr(stage_two, "guides", ()))

@@ -161,6 +161,23 @@ class Registration:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """The network that tells depth by the image alone (`networks.prior`), of a model that has one.
+
+    ``scale`` is its own range of views' scales: images of a room that are cut and enlarged are
+    those of nearer things, of which data sets of rooms have few.
+    """
+
+    epochs: int = 200
+    batch: int = 16
+    rate: float = 2e-3
+    weight_decay: float = 2e-2
+    schedule: str = "cosine"
+    loss: str = "relative"
+    scale: tuple[float, float] = (1.0, 1.5)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training run; ``width`` multiplies every width of the model.
 
@@ -198,6 +215,7 @@ class Recipe:
     stage_two: StageTwo = field(default_factory=StageTwo)
     outliers: Outliers = field(default_factory=Outliers)
     registration: Registration = field(default_factory=Registration)
+    prior: Prior = field(default_factory=Prior)
 
 
 def names() -> list[str]:

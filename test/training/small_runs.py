@@ -21,6 +21,8 @@ SMALL = {
     "outliers.batch": 4,
     "registration.epochs": 2,
     "registration.batch": 4,
+    "prior.epochs": 2,
+    "prior.batch": 4,
 }
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What depth is expected by the image alone (`networks.prior`), where points are few or none.
+
+Interpolation of a few points knows nothing between them. Where the image tells that a floor comes
+nearer, it is better to interpolate by how much the points depart from that.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import cv2
+import numpy as np
+
+from depth_two_stage.interpolation import enlarge, pixels, spread
+from depth_two_stage.networks.inputs import (
+    DISTANCE,
+    LACK,
+    NEAREST,
+    POINTS,
+    SMOOTH,
+    nearest_fill,
+)
+from depth_two_stage.networks.prior import Rough
+from depth_two_stage.runtimes import cores
+
+__all__ = ["MOST", "DepthPrior", "expecting"]
+
+#: points, of more of which the image is not asked: interpolation knows better
+MOST = 64
+#: farther from a point than this (32 px, as `inputs.assemble` has it) the network trusts its own
+#: idea of depth, which is worse than the prior: it is told to be no farther
+NEAR = 0.5
+
+
+class DepthPrior:
+    """Call it with the network's input x (1, 8, h, w): it answers with one that expects depth."""
+
+    def __init__(self, rough: Any) -> None:
+        self.rough = rough
+
+    @classmethod
+    def of(cls, model: Any, runtime: Any, x: np.ndarray, threads: int = 0) -> DepthPrior | None:
+        """Return that of a `networks.TwoStage`, which keeps its own; None if it has none.
+
+        It is run by an engine as `runtime` is, for inputs like x.
+        """
+        if model.prior is None:
+            return None
+        network = Rough(copy.deepcopy(model.prior).eval())
+        how = (runtime.device, runtime.precision, cores(threads))
+        return cls(type(runtime)(network, x, *how))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return x itself with more than `MOST` points."""
+        if np.count_nonzero(x[0, POINTS]) > MOST:
+            return x
+        (rough,) = self.rough(x)
+        prior = cv2.resize(rough, x.shape[:1:-1], interpolation=cv2.INTER_LINEAR)
+        return expecting(x[0], prior)[None]
+
+
+def expecting(x: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Put the prior (h, w), a logarithm of depth, into an input x (8, h, w) of relative depth.
+
+    Without points it is what both interpolations say; its unit has to be that of x
+    (`inputs.scene_unit`). With points both become the prior and the interpolation of what the
+    points depart from it, in logarithms: the prior's scale is gone then, its shape stays.
+    """
+    x = x.copy()
+    np.minimum(x[DISTANCE], NEAR, out=x[DISTANCE])
+    rows, columns = pixels(x[POINTS])
+    if len(rows) == 0:
+        x[SMOOTH] = x[NEAREST] = prior
+        return x
+    depth = x[SMOOTH, rows, columns] + x[LACK, rows, columns]
+    left = (depth - prior[rows, columns]).astype(np.float64)
+    field = enlarge(spread(rows, columns, left, prior.shape), *prior.shape)
+    x[SMOOTH] = prior + np.clip(field, left.min(), left.max())
+    x[LACK, rows, columns] = depth - x[SMOOTH, rows, columns]
+    factors = np.zeros(prior.shape, np.float32)
+    factors[rows, columns] = np.exp(left)
+    x[NEAREST] = prior + np.log(nearest_fill(factors)[0])
+    return x

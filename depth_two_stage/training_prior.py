@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the network that tells how deep it is by the image alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import losses
+from .networks.two_stage import TwoStage
+from .recipes import Recipe
+from .training_data import Batches
+from .training_stages import AskedStep, Step
+
+
+class PriorBatches(Batches):
+    """As `Batches`, of images without points, in views of the network's own range of scales."""
+
+    def __init__(self, data: Any, recipe: Recipe, *settings: Any) -> None:
+        super().__init__(data, recipe, *settings)
+        view = dataclasses.replace(recipe.view, scale=recipe.prior.scale)
+        points = dataclasses.replace(recipe.sparse, none=1.0)
+        self.recipe = dataclasses.replace(recipe, view=view, sparse=points)
+
+
+class PriorStep(AskedStep):
+    """Regression of depth (`recipes.Prior`); batches without depth teach nothing."""
+
+    name = "prior"
+    batches = PriorBatches
+    teaches = Step.teaches
+
+    def __init__(
+        self,
+        model: TwoStage,
+        recipe: Recipe,
+        device: torch.device,
+        distributed: Callable[[nn.Module], nn.Module],
+    ) -> None:
+        super().__init__(model, recipe, device, distributed)
+        self.loss_name, self.loss = recipe.prior.loss, losses.choose(recipe.prior.loss)
+
+    def __call__(self, x: Tensor, target: Tensor) -> dict[str, Any]:
+        """Input (B, C, h, w), target (B, 1, H, W) in units of the scene → the loss."""
+        with self.autocast():
+            log = self.network(x)
+        log = nn.functional.interpolate(log.float(), target.shape[-2:], mode="bilinear")
+        loss = self.loss(log.exp(), target, losses.valid_pixels(target))
+        return self.descend({self.loss_name: loss}, "network")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth by the image alone: the network, how points correct it, and the shipped one."""
+
+import numpy as np
+import pytest
+import torch
+
+from depth_two_stage import networks
+from depth_two_stage.depth_prior import MOST, NEAR, DepthPrior, expecting
+from depth_two_stage.networks.inputs import (
+    DISTANCE,
+    LACK,
+    NEAREST,
+    POINTS,
+    SMOOTH,
+    assemble,
+)
+from depth_two_stage.networks.prior import PriorNetwork
+
+SIZE = (60, 80)
+COLOURS = slice(0, 3)
+
+
+def given(count, depth=None):
+    """An input with so many points of a slope from 1 m to 3 m."""
+    rng = np.random.default_rng(3)
+    depth = slope() if depth is None else depth
+    sparse = np.zeros(SIZE, np.float32)
+    places = rng.choice(sparse.size, count, replace=False)
+    sparse.ravel()[places] = depth.ravel()[places]
+    return assemble(rng.integers(0, 255, (*SIZE, 3), np.uint8), sparse, "relative", 2.0)
+
+
+def slope():
+    return np.repeat(np.linspace(1, 3, SIZE[0], dtype=np.float32)[:, None], SIZE[1], axis=1)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (61, 83), (33, 47)])
+def test_it_answers_for_every_pixel(size):
+    torch.manual_seed(0)
+    network = PriorNetwork().eval()
+    x = torch.randn(2, 8, *size)
+    with torch.no_grad():
+        log = network(x)
+        assert log.shape == (2, 1, *size) and log.isfinite().all()
+        assert network.rough(x).shape[-2:] == tuple(-(-side // 8) for side in size)
+        x[:, 3:] = 0.0  # points are not its business
+        assert torch.equal(network(x), log)
+
+
+def test_what_is_far_away_in_the_image_counts():
+    """Also beyond what convolutions reach, by the mean at the deepest level."""
+    torch.manual_seed(0)
+    network = PriorNetwork(widths=(4, 8)).eval().double()
+    x = torch.randn(1, 3, 64, 640, dtype=torch.float64)
+    other = x.clone()
+    other[..., :16] += 1.0
+    with torch.no_grad():
+        assert (network(x) - network(other))[..., -16:].abs().min() > 0
+        network.whole[-1].weight.zero_()
+        assert not (network(x) - network(other))[..., -16:].any()
+
+
+def test_widths_are_two_at_least():
+    with pytest.raises(ValueError, match=r"widths: expected two levels at least, got \(8,\)"):
+        PriorNetwork(widths=(8,))
+
+
+def test_without_points_it_is_all_that_is_known():
+    x, prior = given(0), np.log(slope())
+    found = expecting(x, prior)
+    for channel in (SMOOTH, NEAREST):
+        np.testing.assert_array_equal(found[channel], prior)
+    assert (found[DISTANCE] == NEAR).all() and not found[[LACK, POINTS]].any()
+    np.testing.assert_array_equal(found[COLOURS], x[COLOURS])
+    assert (x[DISTANCE] == 1).all()  # what came in is as it was
+
+
+def test_points_keep_their_depth_and_take_its_scale_away():
+    x, prior = given(2), np.log(slope()) ** 2
+    found, other = expecting(x, prior), expecting(x, prior + 1.5)
+    np.testing.assert_allclose(found, other, atol=1e-5)
+    at = x[POINTS] > 0
+    np.testing.assert_allclose((found[SMOOTH] + found[LACK])[at], (x[SMOOTH] + x[LACK])[at], 1e-5)
+    assert not found[LACK][~at].any()
+    np.testing.assert_allclose(found[NEAREST][at], x[NEAREST][at], atol=1e-5)
+    np.testing.assert_array_equal(found[POINTS], x[POINTS])
+    np.testing.assert_array_equal(found[DISTANCE], np.minimum(x[DISTANCE], NEAR))
+    assert x[DISTANCE].max() > NEAR
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_points_that_agree_with_it_leave_its_shape(count):
+    """Of a prior of the right shape and three times the scale one point makes the right depth."""
+    x, prior = given(count), np.log(3 * slope())
+    found = expecting(x, prior)
+    rows, columns = np.nonzero(x[POINTS])
+    np.testing.assert_allclose(found[NEAREST], found[SMOOTH], atol=1e-4)
+    unit = np.log(slope()[rows[0], columns[0]]) - (x[SMOOTH] + x[LACK])[rows[0], columns[0]]
+    np.testing.assert_allclose(found[SMOOTH] + unit, np.log(slope()), atol=1e-4)
+    assert np.abs(x[SMOOTH] + unit - np.log(slope())).max() > 0.1  # interpolation alone is not
+
+
+def test_points_that_depart_from_it_move_their_surroundings_no_farther_than_they_lie():
+    prior = np.zeros(SIZE, np.float32)
+    x = given(20)
+    found = expecting(x, prior)
+    depth = (x[SMOOTH] + x[LACK])[x[POINTS] > 0]
+    assert found[SMOOTH].min() >= depth.min() - 1e-6
+    assert found[SMOOTH].max() <= depth.max() + 1e-6
+
+
+def test_of_many_points_the_image_is_not_asked():
+    asked = []
+
+    def rough(x):
+        asked.append(x.shape)
+        return (np.zeros((8, 10), np.float32),)
+
+    many = given(MOST + 1)[None]
+    assert DepthPrior(rough)(many) is many and not asked
+    few = given(MOST)[None]
+    found = DepthPrior(rough)(few)
+    assert asked == [(1, 8, *SIZE)] and found.shape == few.shape
+    np.testing.assert_array_equal(found[0], expecting(few[0], np.zeros(SIZE, np.float32)))
+
+
+def test_it_expects_depth_of_networks_of_relative_depth():
+    spec = networks.architecture("fcrn18-rgbd") | {"prior": {"name": "prior_network"}}
+    with pytest.raises(ValueError, match=r"prior: expected sparse_input relative, got 'zeros'"):
+        networks.build(spec)
+
+
+def test_a_model_without_such_a_network_is_not_asked():
+    assert DepthPrior.of(networks.build("fcrn18-rgb"), None, None) is None
