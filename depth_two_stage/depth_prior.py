@@ -27,8 +27,9 @@ from depth_two_stage.runtimes import cores
 
 __all__ = ["MOST", "DepthPrior", "expecting"]
 
-#: points, of more of which the image is not asked: interpolation knows better
-MOST = 64
+#: points, from which on the image is not asked: interpolation knows better. Up to there it counts
+#: less the more there are, so that an image more or less of them is no other depth
+MOST = 128
 #: farther from a point than this (32 px, as `inputs.assemble` has it) the network trusts its own
 #: idea of depth, which is worse than the prior: it is told to be no farther
 NEAR = 0.5
@@ -53,12 +54,13 @@ class DepthPrior:
         return cls(type(runtime)(network, x, *how))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return x itself with more than `MOST` points."""
-        if np.count_nonzero(x[0, POINTS]) > MOST:
+        """Return x itself with `MOST` points or more."""
+        count = np.count_nonzero(x[0, POINTS])
+        if count >= MOST:
             return x
         (rough,) = self.rough(x)
         prior = cv2.resize(rough, x.shape[:1:-1], interpolation=cv2.INTER_LINEAR)
-        return expecting(x[0], prior)[None]
+        return expecting(x[0], prior * np.float32(1 - count / MOST))[None]
 
 
 def expecting(x: np.ndarray, prior: np.ndarray) -> np.ndarray:

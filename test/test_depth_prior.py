@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth by the image alone: the network, how points correct it, and the shipped one."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -117,12 +118,28 @@ def test_of_many_points_the_image_is_not_asked():
         asked.append(x.shape)
         return (np.zeros((8, 10), np.float32),)
 
-    many = given(MOST + 1)[None]
+    many = given(MOST)[None]
     assert DepthPrior(rough)(many) is many and not asked
-    few = given(MOST)[None]
+    few = given(MOST - 1)[None]
     found = DepthPrior(rough)(few)
     assert asked == [(1, 8, *SIZE)] and found.shape == few.shape
-    np.testing.assert_array_equal(found[0], expecting(few[0], np.zeros(SIZE, np.float32)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 32, 96])
+def test_the_more_points_the_less_it_counts(count):
+    x, prior = given(count)[None], np.linspace(-1, 1, 80, dtype=np.float32).reshape(8, 10)
+    found = DepthPrior(lambda x: (prior,))(x)[0]
+    whole = cv2.resize(prior, SIZE[::-1]) * np.float32(1 - count / MOST)
+    np.testing.assert_allclose(found, expecting(x[0], whole), atol=1e-6)
+
+
+def test_depth_does_not_jump_where_it_is_asked_no_more():
+    """With one point fewer than `MOST` the interpolations are nearly those without it."""
+    x = given(MOST - 1)[None]
+    prior = np.linspace(-1, 1, 80, dtype=np.float32).reshape(8, 10)
+    found = DepthPrior(lambda x: (prior,))(x)
+    for channel in (SMOOTH, NEAREST):
+        assert np.abs(found[0, channel] - x[0, channel]).max() < 0.05
 
 
 def test_it_expects_depth_of_networks_of_relative_depth():
