@@ -61,9 +61,10 @@ class DepthEstimator:
 
     `weights` is the name of shipped weights or a file. `device`, `precision` and `engine` are as in
     `runtimes` and resolved once; what was asked for by name and is missing is an error. `anchor`
-    (none, scale, residual) and `register` (an image beside its points is brought to them) may be
-    changed between calls. Attributes `engine`, `device`,
-    `precision`, `model_name` and `checksum` say what is in use.
+    (none, scale, residual), `register` (an image beside its points is brought to them) and `prior`
+    (where points are few or none the image alone tells what to expect) may be changed between
+    calls. Attributes `engine`, `device`, `precision`, `model_name` and `checksum` say what is in
+    use.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class DepthEstimator:
         threads: int = 0,
         anchor: str = "residual",
         register: bool = True,
+        prior: bool = True,
     ) -> None:
         runtimes.pick(engine, device, precision)  # before the weights are read: cheap to refuse
-        self.anchor, self.register = anchor, register
+        self.anchor, self.register, self.prior = anchor, register, prior
         model, checkpoint = networks.load(weights)
         self.settings = model.settings
         self.model_name, self.checksum = checkpoint.name, checkpoint.checksum
@@ -86,7 +88,7 @@ class DepthEstimator:
         x = self._example()
         self.runtime = runtimes.start(model, x, engine, device, precision, threads)
         self.registration = ImageRegistration.of(model, self.runtime, x, threads)
-        self.prior = DepthPrior.of(model, self.runtime, x, threads)
+        self.depth_prior = DepthPrior.of(model, self.runtime, x, threads)
 
     @property
     def anchor(self) -> str:
@@ -143,8 +145,8 @@ class DepthEstimator:
             # A point far beyond what the network was trained for still says "beyond", no more.
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x, offset = self._input(image, points), None
-        if self.prior is not None:
-            x = self.prior(x)
+        if self.prior and self.depth_prior is not None:
+            x = self.depth_prior(x)
         if self.register and self.registration is not None and points is not None:
             x, offset = self.registration(x)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
@@ -171,7 +173,7 @@ class DepthEstimator:
         return Estimate(depth, rough, confidence, residual, clock.total(), int(left_out), offset)
 
     def warm_up(self) -> None:
-        """Answer one made-up frame, so that a live first one waits for no imports and no plans."""
+        """Answer a made-up frame with points and without: a live first one waits for no plans."""
         height, width = self.settings.input_size
         focal = self.settings.focal
         camera = Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
@@ -180,7 +182,8 @@ class DepthEstimator:
         sparse = np.zeros((height, width), np.float32)
         middle = (self.settings.min_depth + self.settings.max_depth) / 2
         sparse[:: max(1, height // 28), :: max(1, width // 32)] = middle
-        self(rgb, sparse, camera)
+        for points in (sparse, None):
+            self(rgb, points, camera)
 
     def _input(self, rgb: np.ndarray, points: np.ndarray | None) -> np.ndarray:
         """Return the network's input x (1, C, h, w) from image and canonical points, same size."""

@@ -213,10 +213,11 @@ def test_warming_up_changes_no_answer_and_goes_through_every_step(estimator, mon
         DepthEstimator, "__call__", lambda *given: seen.append(call(*given)) or seen[-1]
     )
     estimator.warm_up()
-    (made_up,) = seen
+    made_up, without = seen
     # With points: what they need is imported then, too.
     assert made_up.depth.shape == estimator.settings.input_size and made_up.depth.any()
     assert {"prepare", "network", "anchor", "confidence", "total"} <= made_up.timings_ms.keys()
+    assert made_up.scale_residual > 0 and without.depth.any()
     after = estimator(rgb, sparse, CAMERA)
     assert np.array_equal(before.depth, after.depth)
     assert np.array_equal(before.confidence, after.confidence)

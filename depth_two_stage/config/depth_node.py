@@ -35,6 +35,11 @@ class EstimatorParameters:
         "An image some pixels beside its points is brought to them, where 800 or more tell.",
         dynamic=True,
     )
+    prior: bool = parameter(
+        True,
+        "With fewer than 128 points, or none, the image tells what depth to expect (indoors).",
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True)

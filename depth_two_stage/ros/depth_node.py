@@ -132,6 +132,7 @@ class DepthNode(Node):
                     threads=asked.threads,
                     anchor=asked.anchor,
                     register=asked.register,
+                    prior=asked.prior,
                 )
                 estimator.warm_up()
         except (CheckpointError, ValueError, OSError) as error:
@@ -165,6 +166,7 @@ class DepthNode(Node):
         if wanted & NEED_NETWORK:
             self._estimator.anchor = parameters.estimator.anchor
             self._estimator.register = parameters.estimator.register
+            self._estimator.prior = parameters.estimator.prior
             estimate = self._estimator(rgb, sparse.depth, camera)
             for name, milliseconds in estimate.timings_ms.items():
                 steps.add(f"estimator {name}", milliseconds)
