@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from depth_two_stage import networks
+from depth_two_stage.datasets import open_dataset
+from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.depth_prior import MOST, NEAR, DepthPrior, expecting
+from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.networks.inputs import (
     DISTANCE,
     LACK,
@@ -150,3 +153,58 @@ def test_it_expects_depth_of_networks_of_relative_depth():
 
 def test_a_model_without_such_a_network_is_not_asked():
     assert DepthPrior.of(networks.build("fcrn18-rgb"), None, None) is None
+
+
+@pytest.fixture(scope="module")
+def val(recordings):
+    return open_dataset("nyu", recordings / "nyu", "val")
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return DepthEstimator("default", engine="torch", device="cpu", precision="fp32", threads=1)
+
+
+def rmse(depth, truth):
+    return np.sqrt(np.mean((depth - truth)[truth > 0] ** 2))
+
+
+def test_the_shipped_one_knows_more_of_rooms_than_their_mean(estimator, val):
+    """Without points: the rooms' depth, and its shape, beside one number for all pixels."""
+    ours, mean, shape, flat = [], [], [], []
+    for index in range(0, len(val), 8):
+        sample = val[index]
+        known = sample.depth > 0
+        depth = estimator(sample.rgb, None, sample.camera).depth
+        truth, middle = sample.depth[known], np.median(sample.depth[known])
+        ours.append(rmse(depth, sample.depth))
+        mean.append(rmse(np.full_like(depth, 2.75), sample.depth))
+        shape.append(rmse(depth * (middle / np.median(depth[known])), sample.depth))
+        flat.append(np.sqrt(np.mean((middle - truth) ** 2)))
+    assert np.mean(ours) < 0.97 * np.mean(mean)
+    assert np.mean(shape) < 0.95 * np.mean(flat)
+
+
+@pytest.mark.parametrize("count", [1, 4, 16])
+def test_a_few_points_are_worth_more_with_it(estimator, val, monkeypatch, count):
+    """As a mean over rooms, the more so the fewer they are."""
+    pattern = SparsePattern.parse(f"bernoulli:{count}")
+    ours, without = [], []
+    for index in range(0, len(val), 6):
+        sample = val[index]
+        sparse = pattern(sample, np.random.default_rng(index))
+        for errors, asked in ((ours, True), (without, False)):
+            monkeypatch.setattr(estimator, "prior", asked)
+            errors.append(rmse(estimator(sample.rgb, sparse, sample.camera).depth, sample.depth))
+    assert np.mean(ours) < np.mean(without)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_every_engine_expects_the_same(engine, estimator, val):
+    """In the engine's own arithmetic, to a hundredth in the median."""
+    pytest.importorskip(engine)
+    other = DepthEstimator("default", engine=engine, device="cpu", threads=1)
+    for index in range(0, len(val), 24):
+        sample = val[index]
+        ours, its = (each(sample.rgb, None, sample.camera).depth for each in (estimator, other))
+        assert np.median(np.abs(its - ours) / ours) < 0.01
