@@ -8,6 +8,8 @@ nearer, it is better to interpolate by how much the points depart from that.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -27,8 +29,8 @@ from depth_two_stage.runtimes import cores
 
 __all__ = ["MOST", "DepthPrior", "expecting"]
 
-#: points, from which on the image is not asked: interpolation knows better. Up to there it counts
-#: less the more there are, so that an image more or less of them is no other depth
+#: so many points and more need no prior. Up to there it counts less the more there are, so that
+#: depth does not jump when their number passes this
 MOST = 128
 #: farther from a point than this (32 px, as `inputs.assemble` has it) the network trusts its own
 #: idea of depth, which is worse than the prior: it is told to be no farther
@@ -38,8 +40,13 @@ NEAR = 0.5
 class DepthPrior:
     """Call it with the network's input x (1, 8, h, w): it answers with one that expects depth."""
 
-    def __init__(self, rough: Any) -> None:
-        self.rough = rough
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self.start = start
+
+    @cached_property
+    def rough(self) -> Any:
+        """The engine, started when it is asked first: OpenVINO takes 3 s for that."""
+        return self.start()
 
     @classmethod
     def of(cls, model: Any, runtime: Any, x: np.ndarray, threads: int = 0) -> DepthPrior | None:
@@ -51,7 +58,7 @@ class DepthPrior:
             return None
         network = Rough(copy.deepcopy(model.prior).eval())
         how = (runtime.device, runtime.precision, cores(threads))
-        return cls(type(runtime)(network, x, *how))
+        return cls(lambda: type(runtime)(network, x, *how))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return x itself with `MOST` points or more."""

@@ -20,8 +20,8 @@ from .training_stages import AskedStep, Step
 class PriorBatches(Batches):
     """As `Batches`, of images without points, in views of the network's own range of scales."""
 
-    def __init__(self, data: Any, recipe: Recipe, *settings: Any) -> None:
-        super().__init__(data, recipe, *settings)
+    def __init__(self, data: Any, recipe: Recipe, *more: Any) -> None:
+        super().__init__(data, recipe, *more)
         view = dataclasses.replace(recipe.view, scale=recipe.prior.scale)
         points = dataclasses.replace(recipe.sparse, none=1.0)
         self.recipe = dataclasses.replace(recipe, view=view, sparse=points)

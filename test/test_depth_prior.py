@@ -19,7 +19,8 @@ from depth_two_stage.networks.inputs import (
     SMOOTH,
     assemble,
 )
-from depth_two_stage.networks.prior import PriorNetwork
+from depth_two_stage.networks.prior import PriorNetwork, Rough
+from depth_two_stage.runtimes import ENGINES
 
 SIZE = (60, 80)
 COLOURS = slice(0, 3)
@@ -122,16 +123,16 @@ def test_of_many_points_the_image_is_not_asked():
         return (np.zeros((8, 10), np.float32),)
 
     many = given(MOST)[None]
-    assert DepthPrior(rough)(many) is many and not asked
+    assert DepthPrior(lambda: rough)(many) is many and not asked
     few = given(MOST - 1)[None]
-    found = DepthPrior(rough)(few)
+    found = DepthPrior(lambda: rough)(few)
     assert asked == [(1, 8, *SIZE)] and found.shape == few.shape
 
 
 @pytest.mark.parametrize("count", [0, 1, 32, 96])
 def test_the_more_points_the_less_it_counts(count):
     x, prior = given(count)[None], np.linspace(-1, 1, 80, dtype=np.float32).reshape(8, 10)
-    found = DepthPrior(lambda x: (prior,))(x)[0]
+    found = DepthPrior(lambda: lambda x: (prior,))(x)[0]
     whole = cv2.resize(prior, SIZE[::-1]) * np.float32(1 - count / MOST)
     np.testing.assert_allclose(found, expecting(x[0], whole), atol=1e-6)
 
@@ -140,7 +141,7 @@ def test_depth_does_not_jump_where_it_is_asked_no_more():
     """With one point fewer than `MOST` the interpolations are nearly those without it."""
     x = given(MOST - 1)[None]
     prior = np.linspace(-1, 1, 80, dtype=np.float32).reshape(8, 10)
-    found = DepthPrior(lambda x: (prior,))(x)
+    found = DepthPrior(lambda: lambda x: (prior,))(x)
     for channel in (SMOOTH, NEAREST):
         assert np.abs(found[0, channel] - x[0, channel]).max() < 0.05
 
@@ -185,12 +186,12 @@ def test_the_shipped_one_knows_more_of_rooms_than_their_mean(estimator, val):
     assert np.mean(shape) < 0.95 * np.mean(flat)
 
 
-@pytest.mark.parametrize("count", [1, 4, 16])
+@pytest.mark.parametrize("count", [1, 8])
 def test_a_few_points_are_worth_more_with_it(estimator, val, monkeypatch, count):
     """As a mean over rooms, the more so the fewer they are."""
     pattern = SparsePattern.parse(f"bernoulli:{count}")
     ours, without = [], []
-    for index in range(0, len(val), 6):
+    for index in range(0, len(val), 8):
         sample = val[index]
         sparse = pattern(sample, np.random.default_rng(index))
         for errors, asked in ((ours, True), (without, False)):
@@ -200,11 +201,15 @@ def test_a_few_points_are_worth_more_with_it(estimator, val, monkeypatch, count)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_every_engine_expects_the_same(engine, estimator, val):
-    """In the engine's own arithmetic, to a hundredth in the median."""
+def test_every_engine_expects_the_same(engine, val):
+    """In the engine's own arithmetic: logarithms of depth to a hundredth in the median."""
     pytest.importorskip(engine)
-    other = DepthEstimator("default", engine=engine, device="cpu", threads=1)
-    for index in range(0, len(val), 24):
-        sample = val[index]
-        ours, its = (each(sample.rgb, None, sample.camera).depth for each in (estimator, other))
-        assert np.median(np.abs(its - ours) / ours) < 0.01
+    model, _ = networks.load("default")
+    settings = model.settings
+    rgb = cv2.resize(val[0].rgb, settings.input_size[::-1], interpolation=cv2.INTER_AREA)
+    x = assemble(rgb, None, settings.sparse_input, settings.mean_depth)[None]
+    with torch.no_grad():
+        ours = model.prior.rough(torch.from_numpy(x))[0, 0].numpy()
+    (its,) = ENGINES[engine](Rough(model.prior), x, "cpu", "auto", 1)(x)
+    assert its.shape == ours.shape
+    assert np.median(np.abs(its - ours)) < 0.01
