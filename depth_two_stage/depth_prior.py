@@ -15,7 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from depth_two_stage.interpolation import enlarge, pixels, spread
+from depth_two_stage.framing import Framing, pixels
+from depth_two_stage.interpolation import enlarge, spread
 from depth_two_stage.networks.inputs import (
     DISTANCE,
     LACK,
@@ -27,7 +28,7 @@ from depth_two_stage.networks.inputs import (
 from depth_two_stage.networks.prior import Rough
 from depth_two_stage.runtimes import cores
 
-__all__ = ["MOST", "DepthPrior", "expecting"]
+__all__ = ["MOST", "DepthPrior", "expecting", "mirrored"]
 
 #: so many points and more need no prior. Up to there it counts less the more there are, so that
 #: depth does not jump when their number passes this
@@ -38,7 +39,10 @@ NEAR = 0.5
 
 
 class DepthPrior:
-    """Call it with the network's input x (1, 8, h, w): it answers with one that expects depth."""
+    """Call it with the network's input x (1, 8, h, w) and the place of the image in it.
+
+    It answers with an input that expects depth.
+    """
 
     def __init__(self, start: Callable[[], Any]) -> None:
         self.start = start
@@ -60,14 +64,30 @@ class DepthPrior:
         how = (runtime.device, runtime.precision, cores(threads))
         return cls(lambda: type(runtime)(network, x, *how))
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray, framing: Framing) -> np.ndarray:
         """Return x itself with `MOST` points or more."""
         count = np.count_nonzero(x[0, POINTS])
         if count >= MOST:
             return x
-        (rough,) = self.rough(x)
+        (rough,) = self.rough(mirrored(x, framing))
         prior = cv2.resize(rough, x.shape[:1:-1], interpolation=cv2.INTER_LINEAR)
         return expecting(x[0], prior * np.float32(1 - count / MOST))[None]
+
+
+def mirrored(x: np.ndarray, framing: Framing) -> np.ndarray:
+    """Return x (1, C, h, w) with the image mirrored where its edge was repeated round it.
+
+    The network never saw such an edge: without points images of 3:4 have a third more error by it.
+    """
+    (h, w), (height, width) = framing.content_size, framing.input_size
+    if (h, w) == (height, width):
+        return x
+    rows = (framing.top, height - h - framing.top)
+    columns = (framing.left, width - w - framing.left)
+    inside = x[0, :3, rows[0] : rows[0] + h, columns[0] : columns[0] + w]
+    x = x.copy()
+    x[0, :3] = np.pad(inside, ((0, 0), rows, columns), mode="symmetric")
+    return x
 
 
 def expecting(x: np.ndarray, prior: np.ndarray) -> np.ndarray:

@@ -146,7 +146,7 @@ class DepthEstimator:
             points = np.minimum(framing.sparse(sparse), np.float32(1.5 * valid[1])) / np.float32(r)
         x, offset = self._input(image, points), None
         if self.prior and self.depth_prior is not None:
-            x = self.depth_prior(x)
+            x = self.depth_prior(x, framing)
         if self.register and self.registration is not None and points is not None:
             x, offset = self.registration(x)
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)

@@ -9,8 +9,9 @@ import torch
 from depth_two_stage import networks
 from depth_two_stage.datasets import open_dataset
 from depth_two_stage.datasets.sparse import SparsePattern
-from depth_two_stage.depth_prior import MOST, NEAR, DepthPrior, expecting
+from depth_two_stage.depth_prior import MOST, NEAR, DepthPrior, expecting, mirrored
 from depth_two_stage.estimator import DepthEstimator
+from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import (
     DISTANCE,
     LACK,
@@ -23,6 +24,7 @@ from depth_two_stage.networks.prior import PriorNetwork, Rough
 from depth_two_stage.runtimes import ENGINES
 
 SIZE = (60, 80)
+WHOLE = Framing.fit(SIZE, SIZE)
 COLOURS = slice(0, 3)
 
 
@@ -123,16 +125,16 @@ def test_of_many_points_the_image_is_not_asked():
         return (np.zeros((8, 10), np.float32),)
 
     many = given(MOST)[None]
-    assert DepthPrior(lambda: rough)(many) is many and not asked
+    assert DepthPrior(lambda: rough)(many, WHOLE) is many and not asked
     few = given(MOST - 1)[None]
-    found = DepthPrior(lambda: rough)(few)
+    found = DepthPrior(lambda: rough)(few, WHOLE)
     assert asked == [(1, 8, *SIZE)] and found.shape == few.shape
 
 
 @pytest.mark.parametrize("count", [0, 1, 32, 96])
 def test_the_more_points_the_less_it_counts(count):
     x, prior = given(count)[None], np.linspace(-1, 1, 80, dtype=np.float32).reshape(8, 10)
-    found = DepthPrior(lambda: lambda x: (prior,))(x)[0]
+    found = DepthPrior(lambda: lambda x: (prior,))(x, WHOLE)[0]
     whole = cv2.resize(prior, SIZE[::-1]) * np.float32(1 - count / MOST)
     np.testing.assert_allclose(found, expecting(x[0], whole), atol=1e-6)
 
@@ -141,9 +143,25 @@ def test_depth_does_not_jump_where_it_is_asked_no_more():
     """With one point fewer than `MOST` the interpolations are nearly those without it."""
     x = given(MOST - 1)[None]
     prior = np.linspace(-1, 1, 80, dtype=np.float32).reshape(8, 10)
-    found = DepthPrior(lambda: lambda x: (prior,))(x)
+    found = DepthPrior(lambda: lambda x: (prior,))(x, WHOLE)
     for channel in (SMOOTH, NEAREST):
         assert np.abs(found[0, channel] - x[0, channel]).max() < 0.05
+
+
+@pytest.mark.parametrize("size", [(180, 320), (120, 90)])
+def test_round_a_wide_or_high_image_it_sees_its_mirror_image(size):
+    x, framing = given(5)[None], Framing.fit(size, SIZE)
+    h, w = framing.content_size
+    assert (h, w) != SIZE and mirrored(x, WHOLE) is x
+    found, (top, left) = mirrored(x, framing), (framing.top, framing.left)
+    rows, columns = slice(top, top + h), slice(left, left + w)
+    inside = x[0, :3, rows, columns]
+    np.testing.assert_array_equal(found[0, :3, rows, columns], inside)
+    np.testing.assert_array_equal(found[:, 3:], x[:, 3:])
+    if top:
+        np.testing.assert_array_equal(found[0, :3, :top], inside[:, top - 1 :: -1])
+    if left:
+        np.testing.assert_array_equal(found[0, :3, :, :left], inside[:, :, left - 1 :: -1])
 
 
 def test_it_expects_depth_of_networks_of_relative_depth():
