@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from . import losses
-from .networks.two_stage import TwoStage
 from .recipes import Recipe
 from .training_data import Batches
 from .training_stages import AskedStep, Step
@@ -34,20 +32,11 @@ class PriorStep(AskedStep):
     batches = PriorBatches
     teaches = Step.teaches
 
-    def __init__(
-        self,
-        model: TwoStage,
-        recipe: Recipe,
-        device: torch.device,
-        distributed: Callable[[nn.Module], nn.Module],
-    ) -> None:
-        super().__init__(model, recipe, device, distributed)
-        self.loss_name, self.loss = recipe.prior.loss, losses.choose(recipe.prior.loss)
-
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Any]:
         """Input (B, C, h, w), target (B, 1, H, W) in units of the scene → the loss."""
         with self.autocast():
             log = self.network(x)
-        log = nn.functional.interpolate(log.float(), target.shape[-2:], mode="bilinear")
-        loss = self.loss(log.exp(), target, losses.valid_pixels(target))
-        return self.descend({self.loss_name: loss}, "network")
+        log = F.interpolate(log.float(), target.shape[-2:], mode="bilinear")
+        name = self.stage.loss
+        loss = losses.choose(name)(log.exp(), target, losses.valid_pixels(target))
+        return self.descend({name: loss}, "network")

@@ -193,10 +193,10 @@ class AskedStep(Step):
         distributed: Callable[[nn.Module], nn.Module],
     ) -> None:
         super().__init__(recipe, device)
-        stage, network = getattr(recipe, self.name), getattr(model, self.name)
+        self.stage, network = getattr(recipe, self.name), getattr(model, self.name)
         only_trains((model,), (network,))
         self.optimizers["network"] = torch.optim.AdamW(
-            network.parameters(), stage.rate, weight_decay=stage.weight_decay
+            network.parameters(), self.stage.rate, weight_decay=self.stage.weight_decay
         )
         self.network = distributed(network)
 
