@@ -23,7 +23,7 @@ from depth_two_stage.interpolation import (
     spread,
 )
 
-__all__ = ["METHODS", "anchor", "within_range", "without_strays"]
+__all__ = ["METHODS", "anchor", "residual", "within_range", "without_strays"]
 
 METHODS = ("none", "scale", "residual")
 
@@ -68,8 +68,14 @@ def anchor(
             left = np.log(points / depth.flat[places]).astype(np.float64)
             depth = dense.tie(depth * finely_enlarged(rows, columns, left, sparse.shape, np.exp))
     kept[places[good]] = True
-    left = np.median(np.abs(depth.flat[places[good]] - points[good]) / points[good])
-    return depth, float(left), kept.reshape(sparse.shape)
+    kept = kept.reshape(sparse.shape)
+    return depth, residual(depth, sparse, kept), kept
+
+
+def residual(depth: np.ndarray, sparse: np.ndarray, kept: np.ndarray) -> float:
+    """Return the median |depth - point| / point at the points `kept` (H, W); 0 without any."""
+    points = sparse[kept]
+    return float(np.median(np.abs(depth[kept] - points) / points)) if points.size else 0.0
 
 
 def without_strays(sparse: np.ndarray) -> np.ndarray:

@@ -11,13 +11,15 @@ The only door to a network. It reproduces the geometry of training for any camer
    where points are few or none the image alone says what to expect (`depth_prior`);
    an image that lies beside its points is brought to them (`image_registration`);
 3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
-4. what is left is anchored to the points (`anchoring`);
+4. what is left is anchored to the points (`anchoring`), of which many let it be filtered by what
+   the image shows (`depth_filter`);
 5. each pixel gets a probability of being right (`confidence`).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,7 @@ from depth_two_stage import anchoring, networks, runtimes
 from depth_two_stage.camera import Camera
 from depth_two_stage.confidence import Confidence
 from depth_two_stage.dense_scan import DenseScan
+from depth_two_stage.depth_filter import JointFilter
 from depth_two_stage.depth_prior import DepthPrior
 from depth_two_stage.framing import Framing
 from depth_two_stage.image_registration import ImageOffset, ImageRegistration
@@ -62,8 +65,9 @@ class DepthEstimator:
     `weights` is the name of shipped weights or a file. `device`, `precision` and `engine` are as in
     `runtimes` and resolved once; what was asked for by name and is missing is an error. `anchor`
     (none, scale, residual), `register` (an image beside its points is brought to them) and `prior`
-    (where points are few or none the image alone tells what to expect) may be changed between
-    calls. Attributes `engine`, `device`, `precision`, `model_name` and `checksum` say what is in
+    (where points are few or none the image alone tells what to expect) and `joint_filter` (depth
+    that is anchored to many points, by `residual`, is filtered) may be changed between calls.
+    Attributes `engine`, `device`, `precision`, `model_name` and `checksum` say what is in
     use.
     """
 
@@ -77,9 +81,11 @@ class DepthEstimator:
         anchor: str = "residual",
         register: bool = True,
         prior: bool = True,
+        joint_filter: bool = True,
     ) -> None:
         runtimes.pick(engine, device, precision)  # before the weights are read: cheap to refuse
         self.anchor, self.register, self.prior = anchor, register, prior
+        self.joint_filter = joint_filter
         model, checkpoint = networks.load(weights)
         self.settings = model.settings
         self.model_name, self.checksum = checkpoint.name, checkpoint.checksum
@@ -89,6 +95,7 @@ class DepthEstimator:
         self.runtime = runtimes.start(model, x, engine, device, precision, threads)
         self.registration = ImageRegistration.of(model, self.runtime, x, threads)
         self.depth_prior = DepthPrior.of(model, self.runtime, x, threads)
+        self.depth_filter = JointFilter.of(model, self.runtime, x, threads)
 
     @property
     def anchor(self) -> str:
@@ -152,15 +159,20 @@ class DepthEstimator:
         scale = r * scene_unit(points, self.settings.sparse_input, self.settings.mean_depth)
         clock.stop("prepare")
         # Both stages.
-        coarse, refined, *logit = self.runtime(x)
+        answers = self.runtime(x)
+        coarse, refined, *logit = answers
         clock.stop("network")
         # Back to the image, metric, tied to the points.
         tied, dense = None, None
         if sparse is not None:
             tied = np.where((sparse >= valid[0]) & (sparse <= valid[1]), sparse, np.float32(0))
             dense = DenseScan.of(tied) if self.anchor == "residual" else None
-        depth, residual, kept = self._metric(refined, framing, scale, tied, dense, valid)
-        rough, _, _ = self._metric(coarse, framing, scale, tied, dense, valid)
+        place = (framing, scale, tied, dense, valid)
+        filtered = None
+        if self.joint_filter and self.anchor == "residual" and self.depth_filter is not None:
+            filtered = self.depth_filter.of_frame(x, answers, framing, scale)
+        depth, residual, kept = self._metric(refined, *place, filtered)
+        rough, _, _ = self._metric(coarse, *place)
         if unknown is not None:
             depth[unknown] = rough[unknown] = 0
         clock.stop("anchor")
@@ -206,14 +218,21 @@ class DepthEstimator:
         sparse: np.ndarray | None,
         dense: DenseScan | None,
         valid: tuple[float, float],
+        filtered: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Turn the network's depth (h, w) into anchored metres (H, W), none outside `valid` (m)."""
+        """Turn the network's depth (h, w) into anchored metres (H, W), none outside `valid` (m).
+
+        `filtered` makes of anchored metres what is in their place.
+        """
         low, high = valid
         depth = framing.restore(np.nan_to_num(field, nan=0.0)) * np.float32(scale)
         np.maximum(depth, 0, out=depth)
         residual, kept = 0.0, None
         if sparse is not None:
             depth, residual, kept = anchoring.anchor(depth, sparse, self.anchor, dense)
+            if filtered is not None:
+                depth = filtered(depth)
+                residual = anchoring.residual(depth, sparse, kept)
         depth = np.where((depth >= low) & (depth <= high), depth, np.float32(0))
         return depth, residual, kept
 

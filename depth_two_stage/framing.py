@@ -44,7 +44,10 @@ class Framing:
         return resized.cropped(-self.left, -self.top, self.input_size[1], self.input_size[0])
 
     def image(self, rgb: np.ndarray) -> np.ndarray:
-        """Bring an image uint8 (H, W, 3) to the input's size, the edge repeated round it."""
+        """Bring an image uint8 (H, W, 3) to the input's size, the edge repeated round it.
+
+        Or a field float32 (H, W).
+        """
         height, width = self.content_size
         shrinks = height < rgb.shape[0] or width < rgb.shape[1]
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -40,6 +40,7 @@ __all__ = [
     "relative",
     "relative_log",
     "rmse",
+    "rmse_log",
     "scale_invariant",
     "scale_invariant_printed",
     "valid_pixels",
@@ -156,6 +157,12 @@ def rmse(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     squares = _error(prediction, target, valid).square().flatten(1).sum(1) / _counts(valid)
     # The square root has no slope at 0: a tenth of a millimetre keeps it finite.
     return _images((squares + 1e-8).sqrt(), valid)
+
+
+def rmse_log(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the images of the logarithm of each one's RMSE (of at least 0.1 mm)."""
+    squares = _error(prediction, target, valid).square().flatten(1).sum(1) / _counts(valid)
+    return _images(0.5 * (squares + 1e-8).log(), valid)
 
 
 def berhu(prediction: Tensor, target: Tensor, valid: Tensor, maximum: str = "batch") -> Tensor:
@@ -297,6 +304,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "l2": l2,
     "half_l2": half_l2,
     "rmse": rmse,
+    "rmse_log": rmse_log,
     "berhu": berhu,
     "berhu_image": berhu_image,
     "log_l1": log_l1,

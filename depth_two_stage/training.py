@@ -20,8 +20,10 @@ from .losses import not_numbers
 from .networks import forms
 from .networks.encoders import load_encoder
 from .networks.inputs import FILLED, RELATIVE
+from .networks.two_stage import BESIDE, REFINING
 from .recipes import Recipe, completed, different
 from .training_data import Batches, mean_image, open_training, open_validation
+from .training_filter import FilterStep
 from .training_outliers import OutlierStep
 from .training_plan import rate_at, specification, steps_of
 from .training_prior import PriorStep
@@ -39,9 +41,9 @@ from .training_state import read_facts, read_state, validate, write_state
 
 __all__ = ["Run", "TrainingError"]
 
-STAGES = ("stage_one", "stage_two", "stage_three", "outliers", "registration", "prior")
+STAGES = ("stage_one", *REFINING, *BESIDE)
 #: what a model may do without: told of in the facts where it has one
-BEFORE = {"outliers": OutlierStep, "registration": RegistrationStep, "prior": PriorStep}
+ASKED = dict(zip(BESIDE, (OutlierStep, RegistrationStep, PriorStep, FilterStep), strict=True))
 
 
 class Run:
@@ -88,7 +90,7 @@ class Run:
         for module in (self.model, self.discriminator):
             module.to(self.device, memory_format=self.layout)
         # 3. What an earlier run left.
-        without = [name for name in BEFORE if getattr(self.model, name) is None]
+        without = [name for name in ASKED if getattr(self.model, name) is None]
         told = [name for name in STAGES if name not in without]
         self.stage, self.step, self.seconds = 0, 0, dict.fromkeys(told, 0.0)
         self.images, self.empty = dict.fromkeys(told, 0), dict.fromkeys(told, 0)
@@ -145,8 +147,8 @@ class Run:
         if name == "stage_one":
             step = CoarseStep(self.model, self.recipe, self.device, self._distributed)
             return self.recipe.stage_one, step
-        if name in BEFORE:
-            step = BEFORE[name](self.model, self.recipe, self.device, self._distributed)
+        if name in ASKED:
+            step = ASKED[name](self.model, self.recipe, self.device, self._distributed)
             return getattr(self.recipe, name), step
         if name == "stage_three" and self.step == 0:  # a judge of its own
             torch.manual_seed(self.recipe.seed + 1)

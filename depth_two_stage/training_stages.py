@@ -17,10 +17,11 @@ from .networks.two_stage import REFINING, TwoStage
 from .recipes import Recipe, StageOne
 from .strange_colours import DOUBT, needs_colour, strange_colours
 
-ASKED_BEFORE = {
+ASKED = {
     "outliers": "tells wrong points",
     "registration": "tells how far image and points are apart",
     "prior": "tells depth by the image alone",
+    "joint_filter": "filters anchored depth",
 }
 
 
@@ -33,7 +34,7 @@ def refuse_untrained(recipe: Recipe, spec: dict[str, Any]) -> None:
 
     Recipes of one-stage papers have no epochs of stage two. Raises TrainingError.
     """
-    for name, what in ASKED_BEFORE.items():
+    for name, what in ASKED.items():
         if spec.get(name) is not None and not getattr(recipe, name).epochs:
             raise TrainingError(
                 f"{name}.epochs: expected at least 1 for a model with a network that {what}, got 0"
@@ -181,7 +182,7 @@ class CoarseStep(Step):
 
 
 class AskedStep(Step):
-    """Of a small network that is asked before the stages, by ``name`` (`ASKED_BEFORE`)."""
+    """Of a small network that is asked beside the stages, by ``name`` (`ASKED`)."""
 
     makes_depth = False
 

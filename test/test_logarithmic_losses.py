@@ -5,9 +5,24 @@ import math
 import warnings
 
 import pytest
+import torch
 from loss_maps import NAN, PREDICTION, TARGET, TWO, TWO_TRUE, TWO_VALID, VALID, all_of, batch, maps
 
 from depth_two_stage import losses
+
+
+def test_rmse_log_is_the_mean_of_the_images_logarithms():
+    by_hand = (0.5 * math.log(5 / 3) + 0.5 * math.log(16 / 2)) / 2
+    value = losses.rmse_log(TWO, TWO_TRUE, TWO_VALID).item()
+    assert value == pytest.approx(by_hand, abs=1e-6)
+    # A tenth less error is worth the same in both; an image without valid pixels counts as none.
+    nearer = TWO_TRUE + 0.9 * (TWO - TWO_TRUE)
+    assert losses.rmse_log(nearer, TWO_TRUE, TWO_VALID).item() - value == pytest.approx(
+        math.log(0.9), abs=1e-6
+    )
+    first = TWO_VALID & torch.tensor([True, False]).reshape(2, 1, 1, 1)
+    value = losses.rmse_log(TWO, TWO_TRUE, first).item()
+    assert value == pytest.approx(0.5 * math.log(5 / 3), abs=1e-6)
 
 
 def test_scale_invariant_by_hand():

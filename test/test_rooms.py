@@ -25,12 +25,13 @@ FLOORS = (
     " tsdf_views",
     # Networks and what they are judged by.
     "adversarial_losses anchoring boundaries checkpoints confidence consistency losses metrics"
-    " depth_prior image_registration networks outlier_filter recipes runtimes scan_band",
+    " depth_filter depth_prior image_registration networks outlier_filter recipes runtimes"
+    " scan_band",
     # Arrays in, arrays out; and what measures that.
     "benchmark calibration depth_scores doubt estimator evaluation evaluation_tables kidnapping"
     " map_evaluation map_keeping prediction slam slam_benchmark tables training training_data"
-    " strange_colours training_outliers training_plan training_prior training_registration"
-    " training_stages training_state",
+    " strange_colours training_filter training_outliers training_plan training_prior"
+    " training_registration training_stages training_state",
     # What trains and measures many.
     "comparison",
     # What a user starts.
@@ -61,6 +62,7 @@ TORCH_ROOMS = {
     "strange_colours",
     "training",
     "training_data",
+    "training_filter",
     "training_outliers",
     "training_prior",
     "training_registration",

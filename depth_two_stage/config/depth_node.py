@@ -40,6 +40,11 @@ class EstimatorParameters:
         "With fewer than 128 points, or none, the image tells what depth to expect (indoors).",
         dynamic=True,
     )
+    joint_filter: bool = parameter(
+        True,
+        "Depth anchored (residual) to 800 points or more is filtered by what the image shows.",
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,14 @@ from .fcrn import FCRN
 from .fully_connected import CNNFC, FullyConnected
 from .generators import ResidualGenerator
 from .groups import parameter_groups, set_rate
+from .joint_filter import JointFilterNetwork
 from .outliers import OutlierNetwork
 from .pretrained import initialise
 from .prior import PriorNetwork
 from .registration import RegistrationNetwork
 from .single_stage import SingleStage
 from .table import A_DISCRIMINATOR, ALIASES, MODELS, architecture, nearest
-from .two_stage import REFINING, NetworkSettings, TwoStage, settings_dict
+from .two_stage import BESIDE, REFINING, NetworkSettings, TwoStage, settings_dict
 from .unet import UNetGenerator
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "DiffusionUNet",
     "EdgeGenerator",
     "FullyConnected",
+    "JointFilterNetwork",
     "NetworkSettings",
     "OutlierNetwork",
     "PatchDiscriminator",
@@ -83,6 +85,7 @@ PARTS: dict[str, type[nn.Module]] = {
     "outlier_network": OutlierNetwork,
     "registration_network": RegistrationNetwork,
     "prior_network": PriorNetwork,
+    "joint_filter_network": JointFilterNetwork,
     "patch_discriminator": PatchDiscriminator,
 }
 HUGGING_FACE = "huggingface"  # `coarse`: imported when it is asked for
@@ -134,17 +137,17 @@ def build(spec: str | dict[str, Any]) -> TwoStage:
             raise ValueError(
                 f"stage_two.in_channels: expected {settings.channels} without stage one, got {sees}"
             )
-    for name in ("registration", "prior"):
+    for name in ("registration", "prior", "joint_filter"):
         if spec.get(name) is not None and not settings.relative:
             raise ValueError(
                 f"{name}: expected sparse_input relative, got {settings.sparse_input!r}"
             )
-    before: dict[str, nn.Module] = {}
-    for name in ("outliers", "registration", "prior"):
+    beside: dict[str, nn.Module] = {}
+    for name in BESIDE:
         if spec.get(name) is not None:
             with torch.random.fork_rng(devices=()):  # the other parts begin as they did without
-                before[name] = _part(spec[name])
-    return TwoStage(stage_one, stage_two, settings, stage_three, **before)
+                beside[name] = _part(spec[name])
+    return TwoStage(stage_one, stage_two, settings, stage_three, **beside)
 
 
 def plug(

@@ -99,6 +99,7 @@ MODELS: dict[str, Spec] = {
         "outliers": {"name": "outlier_network"},
         "registration": {"name": "registration_network"},
         "prior": {"name": "prior_network", "widths": [32, 64, 96, 128, 192]},
+        "joint_filter": {"name": "joint_filter_network", "widths": [24, 32, 48, 64]},
     },
     "anchored-one-stage": _one(  # as costly as the two, to compare with
         "none: points spread by one stage alone",
@@ -201,7 +202,7 @@ def architecture(name: str, width: float = 1.0) -> Spec:
     if width != 1:
         if spec["stage_one"] is not None:
             spec["stage_one"]["width"] = width
-        for part in ("stage_two", "stage_three", "discriminator", "prior"):
+        for part in ("stage_two", "stage_three", "discriminator", "prior", "joint_filter"):
             for key in ("widths", "filters"):
                 if key in (spec.get(part) or {}):
                     spec[part][key] = [max(1, round(width * wide)) for wide in spec[part][key]]

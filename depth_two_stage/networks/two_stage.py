@@ -84,6 +84,8 @@ class NetworkSettings:
 
 
 REFINING = ("stage_two", "stage_three")
+#: networks that a model may have beside its stages, in the order in which they are trained
+BESIDE = ("outliers", "registration", "prior", "joint_filter")
 
 
 class TwoStage(nn.Module):
@@ -107,8 +109,9 @@ class TwoStage(nn.Module):
 
     ``outliers`` (`outliers.OutlierNetwork`) is asked before any of them which points are wrong, and
     ``registration`` (`registration.RegistrationNetwork`) how far the image lies beside the points;
-    ``prior`` (`prior.PriorNetwork`) how deep it is by the image alone, where points are few. They
-    are no part of `forward`.
+    ``prior`` (`prior.PriorNetwork`) how deep it is by the image alone, where points are few;
+    ``joint_filter`` (`joint_filter.JointFilterNetwork`) filters what was anchored to many points.
+    They are no part of `forward`.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class TwoStage(nn.Module):
         outliers: nn.Module | None = None,
         registration: nn.Module | None = None,
         prior: nn.Module | None = None,
+        joint_filter: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if stage_two is None and (stage_one is None or stage_three is not None):
@@ -132,6 +136,7 @@ class TwoStage(nn.Module):
         self.outliers = outliers
         self.registration = registration
         self.prior = prior
+        self.joint_filter = joint_filter
         self.settings = settings
         self.scale = settings.max_depth if getattr(stage_one, "fraction", False) else None
         self.guides = list(getattr(stage_two, "guides", ()))

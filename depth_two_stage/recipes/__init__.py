@@ -20,6 +20,7 @@ from depth_two_stage.datasets.photometry import Photometry
 from depth_two_stage.datasets.sensors import Sparse
 from depth_two_stage.naming import names_in, nearest, read_named
 
+from .beside import JointFilter, Outliers, Prior, Registration
 from .limits import CHOICES, LEAST, MOST, ORDERED, place
 
 FOLDER = Path(__file__).resolve().parent
@@ -122,62 +123,6 @@ class StageTwo:
 
 
 @dataclass(frozen=True)
-class Outliers:
-    """The network that tells wrong points (`networks.outliers`), of a model that has one.
-
-    Points of ``sparse``, whose noise and shifts are no mistakes. Of all frames a share ``wrong``
-    has some: a share in ``shares`` of its points, with depths off by a factor of 1 ± one in
-    ``factors``, or, in half of these frames, uniform in ``depths`` (m).
-    """
-
-    epochs: int = 40
-    batch: int = 8
-    rate: float = 3e-3
-    weight_decay: float = 1e-3
-    schedule: str = "cosine"
-    wrong: float = 0.6
-    shares: tuple[float, float] = (0.01, 0.1)
-    factors: tuple[float, float] = (0.15, 0.45)
-    depths: tuple[float, float] = (0.5, 10.0)
-    sparse: Sparse = field(default_factory=Sparse)
-
-
-@dataclass(frozen=True)
-class Registration:
-    """The network that tells how far image and points are apart (`networks.registration`).
-
-    Points of ``sparse``; in a share ``moved`` of the frames the image is moved by up to
-    ``farthest`` px of the network's input.
-    """
-
-    epochs: int = 30
-    batch: int = 8
-    rate: float = 2e-3
-    weight_decay: float = 1e-3
-    schedule: str = "cosine"
-    moved: float = 0.75
-    farthest: float = 6.0
-    sparse: Sparse = field(default_factory=Sparse)
-
-
-@dataclass(frozen=True)
-class Prior:
-    """The network that tells depth by the image alone (`networks.prior`), of a model that has one.
-
-    ``scale`` is its own range of views' scales: images of a room that are cut and enlarged are
-    those of nearer things, of which data sets of rooms have few.
-    """
-
-    epochs: int = 200
-    batch: int = 16
-    rate: float = 2e-3
-    weight_decay: float = 2e-2
-    schedule: str = "cosine"
-    loss: str = "relative"
-    scale: tuple[float, float] = (1.0, 1.5)
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training run; ``width`` multiplies every width of the model.
 
@@ -216,6 +161,7 @@ class Recipe:
     outliers: Outliers = field(default_factory=Outliers)
     registration: Registration = field(default_factory=Registration)
     prior: Prior = field(default_factory=Prior)
+    joint_filter: JointFilter = field(default_factory=JointFilter)
 
 
 def names() -> list[str]:

@@ -19,6 +19,7 @@ CHOICES = {
     "outliers.schedule": ("cosine", "constant"),
     "registration.schedule": ("cosine", "constant"),
     "prior.schedule": ("cosine", "constant"),
+    "joint_filter.schedule": ("cosine", "constant"),
     "stage_one.loss": LOSS_NAMES,
     "stage_two.loss": ("l1", "rmse", "relative", "relative_log", "log_l1"),
     "prior.loss": ("rmse", "relative", "relative_log", "l1"),
@@ -42,6 +43,7 @@ LEAST = {
     "outliers.batch": 1,
     "registration.batch": 1,
     "prior.batch": 1,
+    "joint_filter.batch": 1,
     "prior.scale": 0.1,
     "outliers.depths": 0.01,
     "photometry.stops": -8,
@@ -52,7 +54,7 @@ SHARES = {
     *("sparse.none", "sparse.beams", "sparse.dropout", "stage_two.none", "view.flip"),
     *("view.stretch", "stage_two.strange"),
     *("outliers.wrong", "outliers.shares", "outliers.factors"),
-    "registration.moved",
+    *("registration.moved", "joint_filter.offset"),
     *("sparse.corners", "sparse.clusters", "sparse.radius", "sparse.half", "data.mix.share"),
     *("sparse.corruption.noise", "sparse.corruption.outliers", "sparse.corruption.shift"),
     *("sparse.corruption.outlier_share", "sparse.corruption.outlier_factor"),
@@ -80,8 +82,8 @@ ORDERED = {
 
 
 def place(name: str) -> str:
-    """The name by which a value's limits are found: points are declared at two places."""
-    for stage in ("outliers.", "registration."):
+    """The name by which a value's limits are found: points are declared at several places."""
+    for stage in ("outliers.", "registration.", "joint_filter."):
         if name.startswith(f"{stage}sparse."):
             return name.removeprefix(stage)
     return name

@@ -133,6 +133,7 @@ class DepthNode(Node):
                     anchor=asked.anchor,
                     register=asked.register,
                     prior=asked.prior,
+                    joint_filter=asked.joint_filter,
                 )
                 estimator.warm_up()
         except (CheckpointError, ValueError, OSError) as error:
@@ -167,6 +168,7 @@ class DepthNode(Node):
             self._estimator.anchor = parameters.estimator.anchor
             self._estimator.register = parameters.estimator.register
             self._estimator.prior = parameters.estimator.prior
+            self._estimator.joint_filter = parameters.estimator.joint_filter
             estimate = self._estimator(rgb, sparse.depth, camera)
             for name, milliseconds in estimate.timings_ms.items():
                 steps.add(f"estimator {name}", milliseconds)

@@ -23,6 +23,8 @@ SMALL = {
     "registration.batch": 4,
     "prior.epochs": 2,
     "prior.batch": 4,
+    "joint_filter.epochs": 2,
+    "joint_filter.batch": 4,
 }
 
 

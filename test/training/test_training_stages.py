@@ -17,7 +17,7 @@ KINDS = {
     "two-stage-rgb": ["stage_one", "stage_two"],
     "three-stage-rgb": ["stage_one", "stage_two", "stage_three"],
     "single-cgan-rgb": ["stage_two"],
-    "anchored": ["stage_one", "stage_two", "outliers", "registration", "prior"],
+    "anchored": ["stage_one", "stage_two", "outliers", "registration", "prior", "joint_filter"],
 }
 
 
