@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -31,8 +32,13 @@ LEAST = 1e-3
 class JointFilter:
     """Of the frames of a network of relative depth that predicts its confidence."""
 
-    def __init__(self, change: Any) -> None:
-        self.change = change
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self.start = start
+
+    @cached_property
+    def change(self) -> Any:
+        """The engine, started when it is asked first: that takes OpenVINO seconds."""
+        return self.start()
 
     @classmethod
     def of(cls, model: Any, runtime: Any, x: np.ndarray, threads: int = 0) -> JointFilter | None:
@@ -45,7 +51,7 @@ class JointFilter:
         network = Change(copy.deepcopy(model.joint_filter).eval())
         example = seen(x[0], *np.ones((2, *x.shape[2:]), np.float32), x[0, 0], x[0, SMOOTH])
         how = (runtime.device, runtime.precision, cores(threads))
-        return cls(type(runtime)(network, example[None], *how))
+        return cls(lambda: type(runtime)(network, example[None], *how))
 
     def of_frame(
         self, x: np.ndarray, answers: Sequence[np.ndarray], framing: Framing, scale: float

@@ -25,13 +25,20 @@ from .training_stages import AskedStep, Step
 
 
 class FilterBatches(Batches):
-    """As `Batches`, with the network's own points, and images that lie beside them."""
+    """As `Batches`, with the network's own points, and images that lie beside them.
+
+    Views are neither turned nor enlarged: with the truth resampled points and edges would lie up to
+    a pixel from where they were measured, and that is what is to be learned.
+    """
 
     def __init__(self, data: Any, recipe: Recipe, *more: Any) -> None:
         super().__init__(data, recipe, *more)
         drawn = recipe.joint_filter
         photometry = dataclasses.replace(recipe.photometry, offset=drawn.offset)
-        self.recipe = dataclasses.replace(recipe, sparse=drawn.sparse, photometry=photometry)
+        view = dataclasses.replace(recipe.view, scale=(1.0, 1.0), rotation=0.0)
+        self.recipe = dataclasses.replace(
+            recipe, sparse=drawn.sparse, photometry=photometry, view=view
+        )
 
 
 class FilterStep(AskedStep):

@@ -73,6 +73,22 @@ def recordings() -> Path:
 
 
 @pytest.fixture(scope="session")
+def val(recordings):
+    """The 95 images of `nyu/val`."""
+    from depth_two_stage.datasets import open_dataset
+
+    return open_dataset("nyu", recordings / "nyu", "val")
+
+
+@pytest.fixture(scope="session")
+def estimator():
+    """The shipped weights in torch, fp32, on one thread; what a test changes it changes back."""
+    from depth_two_stage.estimator import DepthEstimator
+
+    return DepthEstimator("default", engine="torch", device="cpu", precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="session")
 def free_domain():
     """A function that gives a ROS domain that nobody on this machine uses."""
     return _free_domain

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from depth_two_stage import networks
-from depth_two_stage.datasets import open_dataset
 from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.depth_prior import MOST, NEAR, DepthPrior, expecting, mirrored
-from depth_two_stage.estimator import DepthEstimator
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import (
     DISTANCE,
@@ -172,16 +170,6 @@ def test_it_expects_depth_of_networks_of_relative_depth():
 
 def test_a_model_without_such_a_network_is_not_asked():
     assert DepthPrior.of(networks.build("fcrn18-rgb"), None, None) is None
-
-
-@pytest.fixture(scope="module")
-def val(recordings):
-    return open_dataset("nyu", recordings / "nyu", "val")
-
-
-@pytest.fixture(scope="module")
-def estimator():
-    return DepthEstimator("default", engine="torch", device="cpu", precision="fp32", threads=1)
 
 
 def rmse(depth, truth):

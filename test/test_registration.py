@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from depth_two_stage import networks
-from depth_two_stage.datasets import open_dataset
 from depth_two_stage.datasets.photometry import moved
 from depth_two_stage.datasets.sparse import SparsePattern
 from depth_two_stage.estimator import DepthEstimator
@@ -164,16 +163,6 @@ def test_every_engine_sees_the_same(engine, estimator, val):
     for index in range(0, len(val), 24):
         ours, its = (seen(each, val[index])[0].image_offset for each in (estimator, other))
         assert dataclasses.astuple(its) == pytest.approx(dataclasses.astuple(ours), abs=0.1)
-
-
-@pytest.fixture(scope="module")
-def val(recordings):
-    return open_dataset("nyu", recordings / "nyu", "val")
-
-
-@pytest.fixture(scope="module")
-def estimator():
-    return DepthEstimator("default", engine="torch", device="cpu", precision="fp32", threads=1)
 
 
 def seen(estimator, sample, length=0.0, angle=0.0, pattern="lines:16"):

@@ -74,10 +74,10 @@ class JointFilter:
     (``photometry.offset_px``).
     """
 
-    epochs: int = 16
+    epochs: int = 14
     batch: int = 8
     rate: float = 2e-3
     weight_decay: float = 1e-2
     schedule: str = "cosine"
-    offset: float = 0.3
+    offset: float = 0.1
     sparse: Sparse = field(default_factory=Sparse)
