@@ -11,8 +11,8 @@ The only door to a network. It reproduces the geometry of training for any camer
    where points are few or none the image alone says what to expect (`depth_prior`);
    an image that lies beside its points is brought to them (`image_registration`);
 3. the network answers coarse (stage one) and refined (stage two) depth (`runtimes`);
-4. what is left is anchored to the points (`anchoring`), of which many let it be filtered by what
-   the image shows (`depth_filter`);
+4. what is left is anchored to the points (`anchoring`), of which many, but no dense scan, let it
+   be filtered by what the image shows (`depth_filter`);
 5. each pixel gets a probability of being right (`confidence`).
 """
 
@@ -66,7 +66,7 @@ class DepthEstimator:
     `runtimes` and resolved once; what was asked for by name and is missing is an error. `anchor`
     (none, scale, residual), `register` (an image beside its points is brought to them) and `prior`
     (where points are few or none the image alone tells what to expect) and `joint_filter` (depth
-    that is anchored to many points, by `residual`, is filtered) may be changed between calls.
+    that is anchored to many points, by `residual`, is filtered; of a dense scan it is not) may be changed between calls.
     Attributes `engine`, `device`, `precision`, `model_name` and `checksum` say what is in
     use.
     """
@@ -169,7 +169,8 @@ class DepthEstimator:
             dense = DenseScan.of(tied) if self.anchor == "residual" else None
         place = (framing, scale, tied, dense, valid)
         filtered = None
-        if self.joint_filter and self.anchor == "residual" and self.depth_filter is not None:
+        asked = self.joint_filter and self.anchor == "residual" and dense is None
+        if asked and self.depth_filter is not None:
             filtered = self.depth_filter.of_frame(x, answers, framing, scale)
         depth, residual, kept = self._metric(refined, *place, filtered)
         rough, _, _ = self._metric(coarse, *place)

@@ -190,6 +190,7 @@ def test_it_is_asked_after_anchoring_to_many_points_alone(estimator, val, monkey
         ("lines:16", {}, True),
         ("lines:16", {"anchor": "scale"}, False),
         ("bernoulli:200", {"anchor": "residual"}, False),
+        ("lines:64", {}, False),
     ):
         sparse = SparsePattern.parse(pattern)(sample, np.random.default_rng(0))
         without, ours = both(estimator, monkeypatch, sample, sparse, **changes)

@@ -42,7 +42,7 @@ class EstimatorParameters:
     )
     joint_filter: bool = parameter(
         True,
-        "Depth anchored (residual) to 800 points or more is filtered by what the image shows.",
+        "Depth anchored (residual) to 800 to 2,800 points is filtered by what the image shows.",
         dynamic=True,
     )
 
