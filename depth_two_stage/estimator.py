@@ -66,9 +66,9 @@ class DepthEstimator:
     `runtimes` and resolved once; what was asked for by name and is missing is an error. `anchor`
     (none, scale, residual), `register` (an image beside its points is brought to them) and `prior`
     (where points are few or none the image alone tells what to expect) and `joint_filter` (depth
-    that is anchored to many points, by `residual`, is filtered; of a dense scan it is not) may be changed between calls.
-    Attributes `engine`, `device`, `precision`, `model_name` and `checksum` say what is in
-    use.
+    that is anchored to many points, by `residual`, is filtered; of a dense scan it is not) may be
+    changed between calls. Attributes `engine`, `device`, `precision`, `model_name` and `checksum`
+    say what is in use.
     """
 
     def __init__(
