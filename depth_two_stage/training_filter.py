@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from . import losses
@@ -17,7 +16,6 @@ from .anchoring import anchor
 from .dense_scan import DenseScan
 from .depth_filter import LEAST, seen, sized
 from .networks.inputs import LACK, POINTS, SMOOTH
-from .networks.two_stage import TwoStage
 from .recipes import Recipe
 from .scan_band import scan_band
 from .training_data import Batches
@@ -47,16 +45,6 @@ class FilterStep(AskedStep):
     name = "joint_filter"
     batches = FilterBatches
     teaches = Step.teaches
-
-    def __init__(
-        self,
-        model: TwoStage,
-        recipe: Recipe,
-        device: torch.device,
-        distributed: Callable[[nn.Module], nn.Module],
-    ) -> None:
-        super().__init__(model, recipe, device, distributed)
-        self.model = model
 
     def __call__(self, x: Tensor, target: Tensor) -> dict[str, Any]:
         """Input (B, C, h, w), target (B, 1, H, W) in units of the scene → the losses."""

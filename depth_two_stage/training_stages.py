@@ -194,7 +194,8 @@ class AskedStep(Step):
         distributed: Callable[[nn.Module], nn.Module],
     ) -> None:
         super().__init__(recipe, device)
-        self.stage, network = getattr(recipe, self.name), getattr(model, self.name)
+        self.model, self.stage = model, getattr(recipe, self.name)
+        network = getattr(model, self.name)
         only_trains((model,), (network,))
         self.optimizers["network"] = torch.optim.AdamW(
             network.parameters(), self.stage.rate, weight_decay=self.stage.weight_decay
