@@ -4,7 +4,8 @@
 The only door to a network. It reproduces the geometry of training for any camera and undoes it:
 
 1. the whole image is resized to fit the network's input, the rest padded (`framing`); points that
-   contradict their neighbours are left out (`anchoring.without_strays`, `outlier_filter`);
+   contradict their neighbours are left out or corrected (`anchoring.without_strays`,
+   `outlier_filter`);
 2. focal lengths are made canonical: with r = focal length after resizing / the network's own, a
    thing at Z looks to the network as if at Z / r, so points are divided by r and depth times r;
    a network of relative depth answers in units of the scene (`networks.inputs.scene_unit`);
@@ -46,7 +47,8 @@ class Estimate:
     `confidence` 0…1, the probability that depth is within 5 % of the truth, 0 where there is no
     depth; `scale_residual` the median |depth - point| / point at the points that is left (0
     without points); `timings_ms` milliseconds of each step and in `total`; `left_out` the number of
-    points that were taken for wrong before the network saw them; `image_offset` how far the image
+    points that were taken for wrong before the network saw them, `corrected` that of points that
+    may be and were given another depth (`outlier_filter`); `image_offset` how far the image
     lies beside its points, px of the camera's image, where many points tell.
     """
 
@@ -56,6 +58,7 @@ class Estimate:
     scale_residual: float
     timings_ms: dict[str, float]
     left_out: int = 0
+    corrected: int = 0
     image_offset: ImageOffset | None = None
 
 
@@ -137,14 +140,14 @@ class DepthEstimator:
         r = framing.camera(camera).focal / self.settings.focal
         image = framing.image(rgb)
         middle = points = unknown = None
-        left_out = 0
+        left_out = corrected = 0
         if sparse is not None and sparse.any():
-            given = np.count_nonzero(sparse)
-            sparse = anchoring.without_strays(sparse)
+            given, sparse = sparse, anchoring.without_strays(sparse)
             if self.outliers is not None:
                 sparse = self.outliers(image, framing, sparse)
-            left_out = given - np.count_nonzero(sparse)
-            middle = float(np.median(sparse[sparse > 0])) / r
+            left_out, corrected = _changes(given, sparse)
+            if sparse.any():
+                middle = float(np.median(sparse[sparse > 0])) / r
         valid = tuple(limit * r for limit in self.settings.valid_range(middle))
         if middle is not None:
             sparse, unknown = anchoring.within_range(sparse, *valid)
@@ -183,7 +186,8 @@ class DepthEstimator:
         confidence[depth == 0] = 0
         clock.stop("confidence")
         offset = None if offset is None else offset.of_camera(framing)
-        return Estimate(depth, rough, confidence, residual, clock.total(), int(left_out), offset)
+        timings = clock.total()
+        return Estimate(depth, rough, confidence, residual, timings, left_out, corrected, offset)
 
     def warm_up(self) -> None:
         """Answer a made-up frame with points and without: a live first one waits for no plans."""
@@ -267,6 +271,12 @@ class Clock:
     def total(self) -> dict[str, float]:
         """Return all steps and their `total`."""
         return self.steps | {"total": (self.last - self.began) * 1e3}
+
+
+def _changes(given: np.ndarray, kept: np.ndarray) -> tuple[int, int]:
+    """Return how many points of (H, W) m, 0 = none, are left out, and how many are changed."""
+    left = np.count_nonzero(kept)
+    return np.count_nonzero(given) - left, left - np.count_nonzero((kept == given) & (kept > 0))
 
 
 def check(rgb: np.ndarray, sparse: np.ndarray | None, camera: Camera) -> None:

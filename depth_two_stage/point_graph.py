@@ -19,6 +19,7 @@ NEIGHBOURS = 16
 PAIR, OWN = 8, 8  # features of a point and a neighbour, and of a point
 STEPS = 5  # from a point to its neighbour, by which colours are compared
 PLANES = (6, 12)  # neighbours that a plane is laid through
+LOG = 3  # by which log ratios are multiplied
 STRAYING = 0.05  # inverse depth, relative to the point's, beyond which a neighbour is none of it
 
 
@@ -59,7 +60,7 @@ class PointGraph:
         log = np.log(depth).astype(np.float32)
         ratio, offset = log[near] - log[:, None], places[near] - places[:, None]
         between, most, all_steps = _colours(rgb, places, offset)
-        ends = [ratio.clip(-1.5, 1.5) * 3, np.abs(ratio).clip(0, 0.3) * 10]
+        ends = [ratio.clip(-1.5, 1.5) * LOG, np.abs(ratio).clip(0, 0.3) * 10]
         away = [offset[..., 0] / spacing, offset[..., 1] / spacing, distance / spacing]
         colours = [np.sqrt(between) * 3, np.sqrt(most) * 3, np.sqrt(all_steps) * 2]
         own = []
@@ -68,7 +69,7 @@ class PointGraph:
             inverse = np.exp(-ratio[:, :count].astype(np.float64))  # of the point's own
             middle, left = _plane(offset[:, :count] / spacing[..., None], inverse, weights)
             error = np.log(middle.clip(0.2, 5))
-            own += [error * 3, np.abs(error).clip(0, 0.3) * 10, np.log(left + 1e-3) + 4]
+            own += [error * LOG, np.abs(error).clip(0, 0.3) * 10, np.log(left + 1e-3) + 4]
         relative = spacing[:, 0] * np.float32(320 / max(rgb.shape[:2]))
         own += [np.log(relative) - 2.5, np.full(len(log), np.log(len(log)) - 5)]
         return cls(
@@ -77,6 +78,11 @@ class PointGraph:
             near.astype(np.int64),
             np.zeros(len(log), np.int64),
         )
+
+    @property
+    def expected(self) -> Any:
+        """Log ratio of the depth that the plane through 12 neighbours has to each point's, (N,)."""
+        return self.own[:, 3] / LOG
 
     @classmethod
     def joined(cls, graphs: list[PointGraph]) -> PointGraph:

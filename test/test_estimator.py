@@ -204,6 +204,25 @@ def test_a_single_point_outside_the_valid_range_takes_at_most_its_surroundings(
         assert (estimate.depth[240, 320] > 0) == (wrong < 1)
 
 
+def test_what_is_left_out_and_what_is_corrected_is_counted(estimator, monkeypatch):
+    rgb, _, sparse = view(n=200)
+
+    def corrects(image, framing, points):
+        rows, columns = np.nonzero(points)
+        points = points.copy()
+        points[rows[:3], columns[:3]] = 0
+        points[rows[3:8], columns[3:8]] *= 1.01
+        return points
+
+    monkeypatch.setattr(estimator, "outliers", corrects)
+    found = estimator(rgb, sparse, CAMERA)
+    assert (found.left_out, found.corrected) == (3, 5)
+    monkeypatch.setattr(estimator, "outliers", lambda image, framing, points: 0 * points)
+    found = estimator(rgb, sparse, CAMERA)  # then it is as if there were none
+    assert found.left_out == np.count_nonzero(sparse) and found.corrected == 0
+    np.testing.assert_array_equal(found.depth, estimator(rgb, None, CAMERA).depth)
+
+
 def test_warming_up_changes_no_answer_and_goes_through_every_step(estimator, monkeypatch):
     rgb, _, sparse = view()
     before = estimator(rgb, sparse, CAMERA)

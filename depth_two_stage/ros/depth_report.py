@@ -28,6 +28,7 @@ class DepthReport:
         self.input_age: float | None = None  # s, by the node's clock, when processing began
         self._mode, self._points, self._points_age = "none", 0, None
         self._said_mode, self._said_at = "none", deque([-REPEAT, -REPEAT], maxlen=2)
+        self._corrected = 0
         self._residual: float | None = None
         self._offset: ImageOffset | None = None
         self._estimator: DepthEstimator | None = None
@@ -46,6 +47,7 @@ class DepthReport:
         self._say_mode(sparse)
         self._mode, self._points, self._points_age = sparse.mode, sparse.points, sparse.age
         if estimate is not None:
+            self._corrected += estimate.corrected
             self._residual = float(estimate.scale_residual)
             self._offset = estimate.image_offset
 
@@ -93,6 +95,8 @@ class DepthReport:
             values[f"dropped: {reason}"] = count
         for reason, count in sorted(self._node.unused_points.counts().items()):
             values[f"points unused: {reason}"] = count
+        if self._corrected:
+            values["points corrected"] = self._corrected
         if self.input_age is not None:
             values["input age ms"] = self.input_age * 1e3
         if self._points_age is not None:
