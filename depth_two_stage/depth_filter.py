@@ -20,7 +20,7 @@ import numpy as np
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import DISTANCE, LACK, POINTS, SMOOTH
 from depth_two_stage.networks.joint_filter import ABOVE, Change
-from depth_two_stage.runtimes import cores
+from depth_two_stage.runtimes import beside
 
 __all__ = ["FEWEST", "LEAST", "JointFilter", "seen", "sized"]
 
@@ -51,8 +51,7 @@ class JointFilter:
             return None
         network = Change(copy.deepcopy(model.joint_filter).eval())
         example = seen(x[0], *np.ones((2, *x.shape[2:]), np.float32), x[0, 0], x[0, SMOOTH])
-        how = (runtime.device, runtime.precision, cores(threads))
-        return cls(lambda: type(runtime)(network, example[None], *how))
+        return cls(lambda: beside(runtime, network, example[None], threads))
 
     def of_frame(
         self, x: np.ndarray, answers: Sequence[np.ndarray], framing: Framing, scale: float

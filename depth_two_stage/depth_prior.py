@@ -26,7 +26,7 @@ from depth_two_stage.networks.inputs import (
     nearest_fill,
 )
 from depth_two_stage.networks.prior import Rough
-from depth_two_stage.runtimes import cores
+from depth_two_stage.runtimes import beside
 
 __all__ = ["MOST", "DepthPrior", "expecting", "mirrored"]
 
@@ -61,8 +61,7 @@ class DepthPrior:
         if model.prior is None:
             return None
         network = Rough(copy.deepcopy(model.prior).eval())
-        how = (runtime.device, runtime.precision, cores(threads))
-        return cls(lambda: type(runtime)(network, x, *how))
+        return cls(lambda: beside(runtime, network, x, threads))
 
     def __call__(self, x: np.ndarray, framing: Framing) -> np.ndarray:
         """Return x itself with `MOST` points or more."""

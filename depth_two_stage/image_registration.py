@@ -18,7 +18,7 @@ import numpy as np
 from depth_two_stage.framing import Framing
 from depth_two_stage.networks.inputs import POINTS
 from depth_two_stage.networks.registration import TILE, Seen
-from depth_two_stage.runtimes import cores
+from depth_two_stage.runtimes import beside
 
 __all__ = ["ImageOffset", "ImageRegistration"]
 
@@ -77,8 +77,7 @@ class ImageRegistration:
         if model.registration is None:
             return None
         network = copy.deepcopy(model.registration).eval()
-        engine, how = type(runtime), (runtime.device, runtime.precision, cores(threads))
-        return cls(network, engine(Seen(copy.deepcopy(network)), x, *how))
+        return cls(network, beside(runtime, Seen(copy.deepcopy(network)), x, threads))
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ImageOffset | None]:
         """Return x itself and None with too few points."""

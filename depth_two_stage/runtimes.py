@@ -13,10 +13,11 @@ import importlib.util
 import io
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 
-__all__ = ["DEVICES", "ENGINES", "PRECISIONS", "TOLERANCE", "installed", "start"]
+__all__ = ["DEVICES", "ENGINES", "PRECISIONS", "TOLERANCE", "beside", "installed", "start"]
 
 DEVICES = ("auto", "cuda", "cpu")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -222,3 +223,8 @@ def start(
     message = f"engine {name}: {reason}; using torch in fp32 on {device} instead"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
     return reference
+
+
+def beside(runtime: Any, network: Any, x: np.ndarray, threads: int = 0) -> Any:
+    """Return an engine for another `network`, for inputs like x, that is as `runtime` is."""
+    return type(runtime)(network, x, runtime.device, runtime.precision, cores(threads))
