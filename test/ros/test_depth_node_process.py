@@ -298,7 +298,9 @@ def test_extrinsics_arrive_by_tf(tiny, free_domain, tmp_path):
         other.close()
 
 
-def test_it_says_how_far_the_image_lies_beside_many_points(free_domain, tmp_path):
+def test_it_says_how_far_the_image_lies_beside_points_and_how_many_it_corrects(
+    free_domain, tmp_path
+):
     import torch
 
     from depth_two_stage import networks
@@ -318,7 +320,8 @@ def test_it_says_how_far_the_image_lies_beside_many_points(free_domain, tmp_path
         sparse = other.publisher(Image, "sparse_depth")
         assert other.until(lambda: sparse.get_subscription_count() > 0)
         values = np.zeros(sensors.SIZE, np.uint16)
-        values[::2] = 1500
+        values[::3, ::2] = 1500  # 800 points; an untrained network is in two minds of each
+        values[30, 40] = 1600
         message = Image(
             height=values.shape[0],
             width=values.shape[1],
@@ -335,6 +338,7 @@ def test_it_says_how_far_the_image_lies_beside_many_points(free_domain, tmp_path
 
         key = "image beside points px"
         assert other.repeat(send, lambda: key in other.values), process.text()
+        assert int(other.values["points corrected"]) > 0
         assert re.fullmatch(r"x [+-]\d+\.\d ± \d+\.\d, y [+-]\d+\.\d ± \d+\.\d", other.values[key])
     finally:
         process.end()
